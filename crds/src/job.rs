@@ -1,0 +1,104 @@
+//! TransferJob: what a user applies. Fields, bounds and rules; the status is in `status`. No behaviour but the
+//! distinction between what is moved and how.
+
+pub mod status;
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    endpoint::{Destination, Source},
+    policy::{Integrity, Transport, WritePolicy},
+};
+pub use status::TransferJobStatus;
+
+/// A TransferJob moves one source to one or more destinations.
+///
+/// The spec is mutable. A change of what is moved (`source`, `destinations`, `integrity`, `writePolicy`) or of
+/// `trigger` cancels the run under way and starts the next one; a change of anything else applies to the run under
+/// way from its next attempt on.
+#[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[kube(
+    group = "nixl-transfer.io",
+    version = "v1alpha1",
+    kind = "TransferJob",
+    plural = "transferjobs",
+    shortname = "tj",
+    category = "nixl",
+    namespaced,
+    status = "TransferJobStatus",
+    derive = "PartialEq",
+    doc = "A TransferJob moves a file or a directory from one node to one or more nodes with NVIDIA NIXL, verified and retried.",
+    selectable = ".status.phase",
+    validation = Rule::new("size(self.metadata.name) <= 52").message("metadata.name must be at most 52 characters: names of tasks are derived from it"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress.summary"),
+    printcolumn(name = "Rate", type_ = "string", json_path = ".status.progress.rate"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "From", type_ = "string", json_path = ".status.source.node", priority = 1),
+    printcolumn(name = "To", type_ = "string", json_path = ".status.destinations[*].node", priority = 1),
+    printcolumn(name = "Transport", type_ = "string", json_path = ".status.transport.network", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct TransferJobSpec {
+    /// What is moved, and from where.
+    pub source: Source,
+    /// Where it goes: 1 to 64 entries, each with a name of its own, each matching one or many nodes.
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub destinations: Vec<Destination>,
+    /// How the bytes travel.
+    #[serde(default)]
+    pub transport: Transport,
+    /// How the content is proven.
+    #[serde(default)]
+    pub integrity: Integrity,
+    /// What happens to destination files that exist.
+    #[serde(default)]
+    pub write_policy: WritePolicy,
+    /// Stops the run, and all its clocks, until it is false again. Files that were committed stay.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Retries of a hop after its first attempt, with a pause of 10 s that doubles up to 6 min.
+    #[serde(default = "default_backoff_limit")]
+    #[schemars(range(min = 0, max = 100))]
+    pub backoff_limit: i32,
+    /// Seconds that a hop may wait for a node, an agent or a lock on its destination.
+    #[serde(default = "default_pending_deadline")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub pending_deadline_seconds: i64,
+    /// Seconds that a moving hop may go without moving a byte.
+    #[serde(default = "default_progress_deadline")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub progress_deadline_seconds: i64,
+    /// Seconds that a run as a whole may take; absent means no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub active_deadline_seconds: Option<i64>,
+    /// Opaque; a change starts a new run. This is how a run is repeated from Git.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 256))]
+    pub trigger: String,
+}
+
+fn default_backoff_limit() -> i32 {
+    3
+}
+
+fn default_pending_deadline() -> i64 {
+    600
+}
+
+fn default_progress_deadline() -> i64 {
+    120
+}
+
+impl TransferJobSpec {
+    /// A hash of what is moved. A change of it needs a new run; a change of anything else does not.
+    pub fn moved_hash(&self) -> String {
+        let moved = serde_json::json!([self.source, self.destinations, self.integrity, self.write_policy]);
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(moved.to_string().as_bytes()))
+    }
+}

@@ -1,0 +1,77 @@
+//! Names that the parts of the system share: API group, labels, finalizer, field managers, and the derived name of a
+//! TransferTask. Pure.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// API group of every kind here; labels, annotations and finalizers use it as their prefix.
+pub const GROUP: &str = "nixl-transfer.io";
+/// The one served version.
+pub const VERSION: &str = "v1alpha1";
+
+/// Label of a task: name of its TransferJob.
+pub const LABEL_JOB: &str = "nixl-transfer.io/job";
+/// Label of a task: UID of its TransferJob, so that tasks of a deleted and re-created job are told apart.
+pub const LABEL_JOB_UID: &str = "nixl-transfer.io/job-uid";
+/// Label of a task: the run it belongs to.
+pub const LABEL_RUN: &str = "nixl-transfer.io/run";
+/// Label of a task: the destination's name in the job.
+pub const LABEL_DESTINATION: &str = "nixl-transfer.io/destination";
+/// Label of a task: its attempt, counted from 0 over the hop.
+pub const LABEL_ATTEMPT: &str = "nixl-transfer.io/attempt";
+
+/// Finalizer of every TransferTask; the operator removes it when both agents are done with the task or gone.
+pub const TASK_FINALIZER: &str = "nixl-transfer.io/task";
+
+/// Field manager of the operator.
+pub const OPERATOR_MANAGER: &str = "nixl-transfer-operator";
+/// Field manager of an agent for everything it writes about its node.
+pub const AGENT_MANAGER: &str = "nixl-transfer-agent";
+/// Namespace of the operator, the agents and their Leases unless configured otherwise.
+pub const SYSTEM_NAMESPACE: &str = "nixl-transfer-system";
+
+/// How long a job's name may be, in characters: names derived from it must fit the limits of Kubernetes.
+pub const MAX_JOB_NAME: usize = 52;
+/// How many characters of the job's name a task's name keeps.
+const JOB_NAME_IN_TASK: usize = 40;
+
+/// Directory at the root of a volume for partial files; no source or destination may lie in it.
+pub const RESERVED_DIRECTORY: &str = ".nixl-transfer";
+
+/// An agent renews its Lease this often.
+pub const LEASE_RENEW_SECONDS: u32 = 10;
+/// An agent stops committing when its last successful renewal is older than this (its own monotonic clock).
+pub const FENCE_SECONDS: u32 = 40;
+/// The operator takes an agent as gone when it has seen no change of the Lease for this long (its own clock).
+pub const LEASE_GONE_SECONDS: u32 = 60;
+
+/// The name of the task for one hop: the job's name, cut, and a hash of what makes the hop and attempt unique. The
+/// same inputs always give the same name, so a task created twice is refused by the API server, not duplicated.
+pub fn task_name(
+    job: &str,
+    job_uid: &str,
+    run: i64,
+    destination: &str,
+    node_uid: &str,
+    attempt: i32,
+) -> String {
+    let hash = xxh3_64(format!("{job_uid}\n{run}\n{destination}\n{node_uid}\n{attempt}").as_bytes());
+    let kept: String = job.chars().take(JOB_NAME_IN_TASK).collect();
+    format!("{}-{hash:016x}", kept.trim_end_matches(['-', '.']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_names_are_stable_distinct_and_short() {
+        let name = |run, attempt| task_name(&"j".repeat(52), "uid", run, "decode", "node-uid", attempt);
+        assert_eq!(name(1, 0), name(1, 0));
+        assert_ne!(name(1, 0), name(2, 0));
+        assert_ne!(name(1, 0), name(1, 1));
+        assert!(name(1, 0).len() <= 63, "{}", name(1, 0));
+        assert!(
+            !task_name("a-----------------------------------------b", "u", 1, "d", "n", 0).contains("--")
+        );
+    }
+}
