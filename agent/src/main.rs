@@ -1,1 +1,3 @@
+//! placeholder shell
+mod protocol;
 fn main() {}

@@ -1,0 +1,199 @@
+//! What control, launcher and workers say to each other: JSON messages over Unix sockets, with file descriptors
+//! beside them. Types only; `channel` moves them. A worker is not trusted: control checks all that comes from one.
+
+pub mod channel;
+pub mod entry;
+
+use nixl_transfer_crds::{Algorithm, Reason};
+use serde::{Deserialize, Serialize};
+
+use entry::{Entry, Totals};
+
+/// Version of these messages; a launcher and workers of another version are refused.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Descriptors that one message may carry (the kernel's limit is 253).
+pub const MAX_DESCRIPTORS: usize = 64;
+
+/// Unique name of a worker: the NIXL agent's name, and what the status shows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WorkerName(pub String);
+
+/// One hop within a worker; control numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HopId(pub u32);
+
+/// Control to launcher.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToLauncher {
+    /// First message; the launcher answers in kind.
+    Hello { version: u32 },
+    /// Start a worker. The message carries one descriptor: the worker's end of its socket to control.
+    Spawn { worker: WorkerName },
+    /// End a worker with SIGKILL. `Exited` follows when it is gone.
+    Kill { worker: WorkerName },
+}
+
+/// Launcher to control.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromLauncher {
+    /// Answer to `Hello`.
+    Hello { version: u32, pid: u32 },
+    /// A worker runs.
+    Spawned { worker: WorkerName, pid: u32 },
+    /// A worker could not be started.
+    NotSpawned { worker: WorkerName, message: String },
+    /// A worker's process is gone, whichever way; nothing can reach its memory any more.
+    Exited { worker: WorkerName, status: String },
+}
+
+/// Control to worker.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// Heartbeat, answered with `Pong`. A worker that has not heard one for 20 s exits.
+    Ping { sequence: u64 },
+    /// First message: where NIXL is. The worker loads it and the plugin, and answers `Ready`. It owns no agent yet.
+    Load { library: String, plugins: String },
+    /// The worker is given to a run: decides transports and devices, then agent and backend are created.
+    Assign { network: Network },
+    /// Takes up the sending side of a hop; answered with `Prepared`.
+    OpenSource { hop: HopId, stream: StreamOptions },
+    /// Takes up the receiving side of a hop; answered with `Prepared`.
+    OpenTarget { hop: HopId, stream: StreamOptions, read_back: bool, key: String },
+    /// The other side's metadata: for the source the target's RdmaMetadata (JSON), for the target the source's agent
+    /// metadata (`b64:…`). `worker` is the name that the metadata must carry.
+    Connect { hop: HopId, metadata: String, worker: WorkerName },
+    /// Source only: a part of the manifest, in order. The part with `totals` is the last.
+    Manifest { hop: HopId, entries: Vec<Entry>, totals: Option<Totals> },
+    /// Source only: the regular files `indices` of the manifest, opened for reading, one descriptor each, ascending.
+    /// Directories and links have none. Control keeps at most `OPEN_WINDOW` files ahead of `Consumed`.
+    Files { hop: HopId, indices: Vec<u32> },
+    /// Target only: the partial files `indices`, opened for writing, ascending; the descriptors follow in the same
+    /// order, and after each one whose `compare` flag is set one more, of the file that stands at the destination.
+    Partials { hop: HopId, indices: Vec<u32>, compare: Vec<bool> },
+    /// Target only: all that was `Stored` is committed and the hop is over.
+    Finished { hop: HopId },
+    /// Ends a source's hop; the worker goes on with its others. A target's hop is ended by killing the worker.
+    Close { hop: HopId },
+}
+
+/// Files that control opens ahead of what the worker has finished with, per hop.
+pub const OPEN_WINDOW: usize = 256;
+
+/// Worker to control.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// Answer to `Ping`.
+    Pong { sequence: u64 },
+    /// Answer to `Load`.
+    Ready { nixl_version: String, backends: Vec<BackendFacts>, memlock: Option<u64> },
+    /// NIXL could not be loaded; the worker exits.
+    NotReady { message: String },
+    /// Answer to `OpenSource` (agent metadata) or `OpenTarget` (RdmaMetadata).
+    Prepared { hop: HopId, metadata: String },
+    /// What a hop has moved so far; sent at most once a second and only when it changed.
+    Progress { hop: HopId, counters: Counters },
+    /// Source only: it is done with the regular files below this index of the manifest.
+    Consumed { hop: HopId, below: u32 },
+    /// Target only: a part of the manifest as it came over the stream; the part with `totals` is the last. Control
+    /// prepares the destination and answers with `Partials`, as many as its window allows.
+    Manifest { hop: HopId, entries: Vec<Entry>, totals: Option<Totals> },
+    /// Target only: these files are complete in their partials, verified against the source's digest and synced.
+    Stored { hop: HopId, files: Vec<StoredFile> },
+    /// Target only: every file is stored and the stream has ended well. Control commits and answers `Finished`.
+    Received { hop: HopId, counters: Counters },
+    /// Source only: everything was sent and the target has taken it.
+    Sent { hop: HopId, counters: Counters },
+    /// The hop failed in this worker. The worker has stopped working on it.
+    Failed { hop: HopId, failure: Failure },
+}
+
+/// How chunks of a hop are made.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct StreamOptions {
+    /// Bytes of one chunk.
+    pub chunk_size: u64,
+    /// Chunks under way at once.
+    pub in_flight: u32,
+    /// Digest of a file's content.
+    pub algorithm: Algorithm,
+    /// Give up after so many seconds without a chunk.
+    pub progress_seconds: u64,
+    /// Give up waiting for the other side's first sign after so many seconds.
+    pub connect_seconds: u64,
+}
+
+/// The network a worker uses: decided by control, never inherited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// UCX transports that are allowed, for example `tcp`.
+    pub transports: Vec<String>,
+    /// Network devices by name; empty lets UCX choose.
+    pub devices: Vec<String>,
+}
+
+/// What NIXL says about a backend.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackendFacts {
+    /// Its name.
+    pub name: String,
+    /// Kinds of memory it moves.
+    pub memory_types: Vec<String>,
+}
+
+/// Counters of a hop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Bytes of file content that were sent (source) or verified and written (target).
+    pub bytes: u64,
+    /// Regular files that are complete.
+    pub files: u64,
+    /// Chunks that had to be sent again.
+    pub resent: u64,
+}
+
+/// A file that a target's worker has finished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Its place in the manifest.
+    pub index: u32,
+    /// Digest of its content, equal to what the source said.
+    pub digest: Vec<u8>,
+    /// Whether the file that stood at the destination has the same content.
+    pub identical: bool,
+}
+
+/// Why something failed, for a status.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct Failure {
+    /// From the closed list.
+    pub reason: Reason,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its message.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// On the wire a reason is its name; an unknown one from a worker is an error of the message.
+impl Serialize for Failure {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.reason.as_str(), &self.message).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Failure {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (reason, message) = <(String, String)>::deserialize(deserializer)?;
+        let reason = Reason::parse(&reason)
+            .ok_or_else(|| serde::de::Error::custom(format!("unknown reason {reason:?}")))?;
+        Ok(Self { reason, message })
+    }
+}
