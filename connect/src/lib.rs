@@ -1,1 +1,29 @@
-//! placeholder
+//! nixl-connect: the one place that talks to NVIDIA NIXL. A [`Session`] owns a NIXL agent on one thread; above it
+//! stands the staged stream ([`Sender`], [`Receiver`]). [`RdmaMetadata`] is wire-compatible with Dynamo's
+//! `nixl_connect`. Nothing here knows of Kubernetes, of files, or of runs.
+
+mod descriptor;
+mod device;
+pub mod environment;
+mod library;
+mod memory;
+mod metadata;
+mod session;
+mod status;
+mod stream;
+
+pub use descriptor::Descriptor;
+pub use device::{Device, DeviceError};
+pub use library::{Library, LibraryError, LibraryVersion, OLDEST_VERSION, UCX_PLUGIN_FILE};
+pub use memory::{Arena, Slot};
+pub use metadata::{
+    AgentMetadata, BlobError, CheckedMetadata, Connection, Encoding, MAX_AGENT_METADATA, MAX_DESCRIPTORS,
+    MAX_NOTIFICATION_KEY, MemoryKind, MemorySection, MetadataError, OperationKind, RdmaMetadata, Region,
+    decode_agent_metadata, encode_agent_metadata,
+};
+pub use session::{Session, SessionError, SessionStatistics};
+pub use status::OperationStatus;
+pub use stream::{
+    AbortHandle, Chunk, MAX_CHUNK_SIZE, MAX_RESENDS, MAX_RING_BYTES, MAX_SLOTS, Progress, ProgressSnapshot,
+    Receiver, Sender, SlotMut, StreamError,
+};

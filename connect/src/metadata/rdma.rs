@@ -1,0 +1,172 @@
+//! `RdmaMetadata`, the object by which a passive side says what it offers, in the exact wire form of Dynamo's
+//! `nixl_connect`: compact JSON, this field order, nothing more. No I/O.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{
+    CheckedMetadata, MAX_AGENT_METADATA, MAX_DESCRIPTORS, MAX_NOTIFICATION_KEY, MemoryKind, MetadataError,
+};
+use crate::descriptor::Descriptor;
+use crate::device::Device;
+
+/// Room for the metadata in its longer form and for every descriptor.
+const MAX_TEXT: usize = 3 * MAX_AGENT_METADATA;
+
+/// What the *active* side does: a Readable offers READ, a Writable offers WRITE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum OperationKind {
+    /// The active side reads from the descriptors.
+    Read = 1,
+    /// The active side writes into the descriptors.
+    Write = 2,
+}
+
+impl Serialize for OperationKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(*self as u8)
+    }
+}
+
+/// A capability over memory: descriptors, the way to their agent, and the key that says "done".
+///
+/// A value of this type has passed every check that needs no NIXL: counts, sizes, kind, and that each descriptor on
+/// the host lies in memory which the agent's own metadata lists. It keeps the metadata as text, so that writing gives
+/// the bytes that were read.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct RdmaMetadata {
+    descriptors: Vec<Descriptor>,
+    #[serde(rename = "nixl_metadata")]
+    encoded: String,
+    notification_key: String,
+    operation_kind: OperationKind,
+    #[serde(skip)]
+    agent: CheckedMetadata,
+}
+
+/// The fields as they stand in the JSON, before they are believed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    #[serde(deserialize_with = "bounded")]
+    descriptors: Vec<Descriptor>,
+    nixl_metadata: String,
+    notification_key: String,
+    operation_kind: i64,
+}
+
+impl RdmaMetadata {
+    /// Puts one together; `encoded` is an agent's metadata in text form.
+    ///
+    /// # Errors
+    /// As [`RdmaMetadata::parse`]: what this crate would refuse to read it does not write.
+    pub fn new(
+        descriptors: Vec<Descriptor>,
+        encoded: String,
+        notification_key: String,
+        operation_kind: OperationKind,
+    ) -> Result<Self, MetadataError> {
+        if descriptors.is_empty() || descriptors.len() > MAX_DESCRIPTORS {
+            return Err(MetadataError::DescriptorCount(descriptors.len()));
+        }
+        let faults = descriptors.iter().map(Descriptor::fault).enumerate();
+        if let Some((index, fault)) = faults.filter_map(|(index, fault)| Some((index, fault?))).next() {
+            return Err(MetadataError::Descriptor { index, fault });
+        }
+        if notification_key.is_empty() || notification_key.len() > MAX_NOTIFICATION_KEY {
+            return Err(MetadataError::NotificationKey(notification_key.len()));
+        }
+        let agent = CheckedMetadata::decode(&encoded, None)?;
+        let unregistered = descriptors.iter().position(|descriptor| {
+            let kind = match descriptor.device {
+                Device::Cpu => MemoryKind::Dram,
+                Device::Cuda(_) | Device::Xpu(_) => MemoryKind::Vram,
+            };
+            !agent.holds(kind, descriptor.ptr, descriptor.size)
+        });
+        if let Some(index) = unregistered {
+            return Err(MetadataError::Unregistered(index));
+        }
+        Ok(Self { descriptors, encoded, notification_key, operation_kind, agent })
+    }
+
+    /// Reads the JSON text.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn parse(text: &str) -> Result<Self, MetadataError> {
+        if text.len() > MAX_TEXT {
+            return Err(MetadataError::TooLong { length: text.len(), limit: MAX_TEXT });
+        }
+        let wire: Wire =
+            serde_json::from_str(text).map_err(|error| MetadataError::Json(error.to_string()))?;
+        let kind = match wire.operation_kind {
+            1 => OperationKind::Read,
+            2 => OperationKind::Write,
+            other => return Err(MetadataError::OperationKind(other)),
+        };
+        Self::new(wire.descriptors, wire.nixl_metadata, wire.notification_key, kind)
+    }
+
+    /// The JSON text, as `nixl_connect` writes it.
+    pub fn to_json(&self) -> String {
+        // Strings and integers cannot fail to become JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The memory on offer.
+    pub fn descriptors(&self) -> &[Descriptor] {
+        &self.descriptors
+    }
+
+    /// What the active side may do with it.
+    pub fn operation_kind(&self) -> OperationKind {
+        self.operation_kind
+    }
+
+    /// The bytes of the notification that says "done"; for a stream, the stream's name.
+    pub fn notification_key(&self) -> &str {
+        &self.notification_key
+    }
+
+    /// The agent that owns the memory.
+    pub fn agent(&self) -> &CheckedMetadata {
+        &self.agent
+    }
+}
+
+/// A capability: shown without addresses, metadata or key.
+impl std::fmt::Debug for RdmaMetadata {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("RdmaMetadata")
+            .field("agent", &self.agent.agent())
+            .field("descriptors", &self.descriptors.len())
+            .field("operation_kind", &self.operation_kind)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Stops reading at the first descriptor too many, instead of building a list of what a long text can hold.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Descriptor>, D::Error> {
+    struct Bounded;
+    impl<'de> serde::de::Visitor<'de> for Bounded {
+        type Value = Vec<Descriptor>;
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(formatter, "1 to {MAX_DESCRIPTORS} descriptors")
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+            let mut descriptors = Vec::new();
+            while let Some(descriptor) = sequence.next_element()? {
+                if descriptors.len() == MAX_DESCRIPTORS {
+                    return Err(serde::de::Error::invalid_length(MAX_DESCRIPTORS + 1, &self));
+                }
+                descriptors.push(descriptor);
+            }
+            Ok(descriptors)
+        }
+    }
+    deserializer.deserialize_seq(Bounded)
+}

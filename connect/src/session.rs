@@ -1,0 +1,235 @@
+//! A session: a handle to the one thread that owns a NIXL agent, its registered memory, posted writes and
+//! notifications. Everything else talks to it by channel; every answer has a deadline. I/O happens on that thread.
+
+mod command;
+mod endpoint;
+mod error;
+mod owner;
+mod pacing;
+mod peers;
+mod transfers;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub(crate) use command::{RegionId, Write};
+pub(crate) use endpoint::{Claim, Endpoint, EndpointId};
+pub use error::SessionError;
+
+use crate::library::Library;
+use crate::memory::Arena;
+use crate::metadata::{CheckedMetadata, Encoding, encode_agent_metadata};
+use command::{Command, Reply};
+
+/// Longest wait for the session's thread to answer a command. The slowest one, the first load of the UCX plugin, takes
+/// half a second on an idle machine.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Longest wait for the thread when a session is dropped.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// UCX, the one backend of a session.
+const BACKEND: &str = "UCX";
+
+/// Figures of a session since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionStatistics {
+    /// Notifications that no open stream claimed.
+    pub foreign_notifications: u64,
+    /// Writes posted to NIXL.
+    pub writes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) foreign: AtomicU64,
+    pub(crate) writes: AtomicU64,
+}
+
+/// A NIXL agent of this process. Streams hold what they need of it, but end when it is dropped.
+///
+/// When it is dropped or closed with a write still in flight, the agent and the memory are left as they are: NIXL cannot
+/// take a write back, so only the end of the process ends it. Workers end with `_exit`.
+#[derive(Debug)]
+pub struct Session {
+    link: Link,
+    counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Session {
+    /// Starts the thread, creates the agent under `name` (unique per process and start) and loads the UCX plugin, which
+    /// is what makes a warm worker warm. Nothing can reach the agent before [`Session::create_backend`].
+    ///
+    /// # Errors
+    /// When the thread cannot be started, or NIXL cannot create the agent or load the plugin.
+    pub fn start(name: &str, library: &Library) -> Result<Self, SessionError> {
+        if name.is_empty() || name.len() > 256 || name.contains(char::is_control) {
+            return Err(SessionError::Name(name.chars().take(64).collect()));
+        }
+        let (commands, inbox) = mpsc::channel();
+        let (started, answer) = mpsc::channel();
+        let counters = Arc::new(Counters::default());
+        let (thread_name, thread_counters) = (name.to_owned(), Arc::clone(&counters));
+        // The library stays loaded for the life of the process; the reference only proves that it was.
+        tracing::debug!(agent = name, version = %library.version(), "starting a NIXL session");
+        let thread = std::thread::Builder::new()
+            .name("nixl-session".to_owned())
+            .spawn(move || owner::run(&thread_name, thread_counters, &started, &inbox))
+            .map_err(SessionError::Thread)?;
+        let session = Self { link: Link { commands, agent: name.into() }, counters, thread: Some(thread) };
+        await_answer(&answer, "start")?;
+        Ok(session)
+    }
+
+    /// Creates the UCX backend. UCX reads `UCX_TLS`, `UCX_NET_DEVICES` and the like now, so they must be set before (see
+    /// [`environment::set`](crate::environment::set)).
+    ///
+    /// # Errors
+    /// When it exists already, or UCX refuses.
+    pub fn create_backend(&self) -> Result<(), SessionError> {
+        self.link.ask("create_backend", Command::CreateBackend)
+    }
+
+    /// The agent's metadata in text form, as it stands at this moment: with no memory registered it exposes none, which
+    /// is right for an active side.
+    pub fn agent_metadata(&self) -> Result<String, SessionError> {
+        self.link.agent_metadata()
+    }
+
+    /// Lets NIXL load a peer's metadata. Loading the same bytes twice is no error.
+    ///
+    /// # Errors
+    /// [`SessionError::PeerLost`] for a name that was lost before: a peer that comes back is a new agent with a new name.
+    pub fn load_peer(&self, peer: CheckedMetadata) -> Result<(), SessionError> {
+        self.link.load_peer(peer)
+    }
+
+    /// Registers memory for as long as the session lives. Streams do this themselves.
+    pub fn register(&self, arena: Arc<Arena>) -> Result<(), SessionError> {
+        self.link.register(arena).map(drop)
+    }
+
+    /// The agent's name.
+    pub fn agent(&self) -> &str {
+        &self.link.agent
+    }
+
+    /// Figures since the start.
+    pub fn statistics(&self) -> SessionStatistics {
+        SessionStatistics {
+            foreign_notifications: self.counters.foreign.load(Ordering::Relaxed),
+            writes: self.counters.writes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends the session and waits for its thread, at most until `deadline`. Open streams end with `Closed`.
+    ///
+    /// # Errors
+    /// [`SessionError::NoAnswer`] when NIXL keeps the thread longer.
+    pub fn close(mut self, deadline: Instant) -> Result<(), SessionError> {
+        self.end(deadline)
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn end(&mut self, deadline: Instant) -> Result<(), SessionError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let (reply, answer) = mpsc::channel();
+        if self.link.commands.send(Command::Shutdown(reply)).is_err() {
+            // The thread is gone already; its panic, if it was one, has been printed.
+            return thread.join().map_err(|_| SessionError::Closed);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        // A thread that NIXL never gives back is not joined: the process is about to end.
+        match answer.recv_timeout(left) {
+            Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => {
+                thread.join().map_err(|_| SessionError::Closed)
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(SessionError::NoAnswer("close")),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Err(error) = self.end(Instant::now() + FAREWELL) {
+            tracing::warn!(%error, "a NIXL session did not end in time");
+        }
+    }
+}
+
+/// The way to a session's thread, for streams and, later, operations.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    commands: mpsc::Sender<Command>,
+    agent: Arc<str>,
+}
+
+impl Link {
+    pub(crate) fn agent_metadata(&self) -> Result<String, SessionError> {
+        let bytes = self.ask("agent_metadata", Command::Metadata)?;
+        encode_agent_metadata(&bytes, Encoding::Base64)
+            .map_err(|error| SessionError::OwnMetadata(error.to_string()))
+    }
+
+    pub(crate) fn load_peer(&self, peer: CheckedMetadata) -> Result<(), SessionError> {
+        self.ask("load_peer", |reply| Command::LoadPeer(Box::new(peer), reply))
+    }
+
+    pub(crate) fn register(&self, arena: Arc<Arena>) -> Result<RegionId, SessionError> {
+        self.ask("register", |reply| Command::Register(arena, reply))
+    }
+
+    pub(crate) fn open(&self, endpoint: Arc<dyn Endpoint>) -> Result<EndpointId, SessionError> {
+        self.ask("open", |reply| Command::Open(endpoint, reply))
+    }
+
+    /// The following are not answered; what becomes of them is told to the endpoint. A session that is gone has told its
+    /// endpoints so already.
+    pub(crate) fn close(&self, endpoint: EndpointId) {
+        self.tell(Command::Close(endpoint));
+    }
+
+    pub(crate) fn release(&self, region: RegionId) {
+        self.tell(Command::Release(region));
+    }
+
+    pub(crate) fn write(&self, write: Write) {
+        self.tell(Command::Write(Box::new(write)));
+    }
+
+    pub(crate) fn notify(&self, peer: Arc<str>, message: Vec<u8>) {
+        self.tell(Command::Notify { peer, message });
+    }
+
+    fn tell(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::debug!(agent = &*self.agent, "a command came after the session's end");
+        }
+    }
+
+    fn ask<T>(
+        &self,
+        what: &'static str,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, SessionError> {
+        let (reply, answer) = mpsc::channel();
+        self.commands.send(command(reply)).map_err(|_| SessionError::Closed)?;
+        await_answer(&answer, what)
+    }
+}
+
+fn await_answer<T>(
+    answer: &mpsc::Receiver<Result<T, SessionError>>,
+    what: &'static str,
+) -> Result<T, SessionError> {
+    match answer.recv_timeout(ANSWER) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Timeout) => Err(SessionError::NoAnswer(what)),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err(SessionError::Closed),
+    }
+}

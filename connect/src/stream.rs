@@ -1,0 +1,25 @@
+//! The staged stream: chunks in order, verified, through a ring of slots, from one sender to one receiver. The sender
+//! writes a chunk into the receiver's slot with a notification (sequence, slot, length, digest); the receiver verifies
+//! and returns the slot by notification. A chunk with a wrong digest is sent again. No files, no Kubernetes here.
+
+#[cfg(feature = "fault-injection")]
+mod corruption;
+mod error;
+mod message;
+mod progress;
+mod receive_state;
+mod receiver;
+mod ring;
+mod send_state;
+mod sender;
+mod waiting;
+
+pub use error::StreamError;
+pub use progress::{Progress, ProgressSnapshot};
+pub use receiver::{Chunk, Receiver};
+pub use ring::{MAX_CHUNK_SIZE, MAX_RING_BYTES, MAX_SLOTS};
+pub use sender::{Sender, SlotMut};
+pub use waiting::AbortHandle;
+
+/// How often one chunk is sent again before the stream fails with [`StreamError::Integrity`].
+pub const MAX_RESENDS: u32 = 3;

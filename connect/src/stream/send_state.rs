@@ -1,0 +1,255 @@
+//! What a sender knows of its slots and chunks, and what each event changes. Pure: no lock, no NIXL, no clock.
+
+use std::collections::HashMap;
+
+use super::waiting::Faulty;
+use super::{MAX_RESENDS, StreamError};
+
+/// What the event asks of the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    Nothing,
+    /// The chunk is through and its slot free.
+    Through {
+        length: u32,
+    },
+    /// The chunk must be written again.
+    Resend {
+        sequence: u64,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Credit,
+    Reject,
+}
+
+/// A chunk whose slot is not free yet.
+#[derive(Debug)]
+pub(super) struct Outstanding<S> {
+    pub(super) slot: S,
+    pub(super) index: u32,
+    pub(super) length: u32,
+    pub(super) digest: u64,
+    /// NIXL may still read the slot. The receiver's word alone does not free it.
+    writing: bool,
+    verdict: Option<Verdict>,
+    resends: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    Announced(u64),
+    Known,
+}
+
+#[derive(Debug)]
+pub(super) struct SendState<S> {
+    free: Vec<S>,
+    outstanding: HashMap<u64, Outstanding<S>>,
+    next_sequence: u64,
+    end: End,
+    fault: Option<StreamError>,
+}
+
+impl<S> SendState<S> {
+    pub(super) fn new(slots: Vec<S>) -> Self {
+        Self { free: slots, outstanding: HashMap::new(), next_sequence: 0, end: End::Open, fault: None }
+    }
+
+    /// A slot to fill. The one that came back last is the likeliest to be in the cache.
+    pub(super) fn take_free(&mut self) -> Option<S> {
+        if self.fault.is_some() { None } else { self.free.pop() }
+    }
+
+    /// A slot that was taken and not sent.
+    pub(super) fn give_back(&mut self, slot: S) {
+        self.free.push(slot);
+    }
+
+    /// Numbers a filled slot's chunk; it is being written from now on.
+    pub(super) fn begin(
+        &mut self,
+        slot: S,
+        index: u32,
+        length: u32,
+        digest: u64,
+    ) -> Result<u64, (S, StreamError)> {
+        if let Some(fault) = &self.fault {
+            return Err((slot, fault.clone()));
+        }
+        if self.end != End::Open {
+            return Err((slot, StreamError::Misuse("a chunk after the end")));
+        }
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let chunk = Outstanding { slot, index, length, digest, writing: true, verdict: None, resends: 0 };
+        self.outstanding.insert(sequence, chunk);
+        Ok(sequence)
+    }
+
+    pub(super) fn outstanding(&mut self, sequence: u64) -> Option<&mut Outstanding<S>> {
+        self.outstanding.get_mut(&sequence)
+    }
+
+    /// NIXL no longer reads the slot.
+    pub(super) fn written(&mut self, sequence: u64) -> Effect {
+        match self.outstanding.get_mut(&sequence) {
+            Some(chunk) => {
+                chunk.writing = false;
+                self.settle(sequence)
+            }
+            None => Effect::Nothing,
+        }
+    }
+
+    pub(super) fn credit(&mut self, sequence: u64, index: u32) -> Result<Effect, StreamError> {
+        self.judge(sequence, index, Verdict::Credit)
+    }
+
+    pub(super) fn reject(&mut self, sequence: u64, index: u32) -> Result<Effect, StreamError> {
+        self.judge(sequence, index, Verdict::Reject)
+    }
+
+    fn judge(&mut self, sequence: u64, index: u32, verdict: Verdict) -> Result<Effect, StreamError> {
+        match self.outstanding.get_mut(&sequence) {
+            Some(chunk) if chunk.index == index && chunk.verdict.is_none() => {
+                if verdict == Verdict::Reject && chunk.resends == MAX_RESENDS {
+                    return Err(StreamError::Integrity { sequence, attempts: MAX_RESENDS + 1 });
+                }
+                chunk.verdict = Some(verdict);
+                Ok(self.settle(sequence))
+            }
+            _ => Err(StreamError::Malformed("an answer to a chunk that was not sent".to_owned())),
+        }
+    }
+
+    /// A verdict counts when NIXL is done with the slot too: either may come first.
+    fn settle(&mut self, sequence: u64) -> Effect {
+        let Some(chunk) = self.outstanding.get_mut(&sequence).filter(|chunk| !chunk.writing) else {
+            return Effect::Nothing;
+        };
+        match chunk.verdict.take() {
+            None => Effect::Nothing,
+            Some(Verdict::Reject) => {
+                chunk.resends += 1;
+                chunk.writing = true;
+                Effect::Resend { sequence }
+            }
+            Some(Verdict::Credit) => match self.outstanding.remove(&sequence) {
+                Some(chunk) => {
+                    self.free.push(chunk.slot);
+                    Effect::Through { length: chunk.length }
+                }
+                None => Effect::Nothing,
+            },
+        }
+    }
+
+    /// No more chunks; gives their count. A second call gives the same.
+    pub(super) fn announce_end(&mut self) -> u64 {
+        if self.end == End::Open {
+            self.end = End::Announced(self.next_sequence);
+        }
+        self.next_sequence
+    }
+
+    pub(super) fn end_known(&mut self, count: u64) -> Result<(), StreamError> {
+        match self.end {
+            End::Announced(announced) if announced == count => self.end = End::Known,
+            End::Known if count == self.next_sequence => {}
+            _ => return Err(StreamError::Malformed("an answer to an end that was not announced".to_owned())),
+        }
+        Ok(())
+    }
+
+    /// Every chunk came back and the receiver knows the end.
+    pub(super) fn is_complete(&self) -> bool {
+        self.end == End::Known && self.outstanding.is_empty()
+    }
+}
+
+impl<S: Send> Faulty for SendState<S> {
+    fn fail(&mut self, error: StreamError) {
+        if !self.is_complete() {
+            self.fault.get_or_insert(error);
+        }
+    }
+
+    fn fault(&self) -> Option<&StreamError> {
+        self.fault.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent() -> (SendState<&'static str>, u64) {
+        let mut state = SendState::new(vec!["slot"]);
+        let slot = state.take_free().unwrap_or("none");
+        let sequence = state.begin(slot, 0, 10, 99).unwrap_or(u64::MAX);
+        (state, sequence)
+    }
+
+    #[test]
+    fn a_slot_is_free_when_both_nixl_and_the_receiver_are_done() {
+        for credit_first in [true, false] {
+            let (mut state, sequence) = sent();
+            assert_eq!(state.take_free(), None);
+            let (early, late) = if credit_first {
+                (state.credit(sequence, 0), Ok(state.written(sequence)))
+            } else {
+                (Ok(state.written(sequence)), state.credit(sequence, 0))
+            };
+            assert_eq!(early, Ok(Effect::Nothing));
+            assert_eq!(late, Ok(Effect::Through { length: 10 }));
+            assert_eq!(state.take_free(), Some("slot"));
+        }
+    }
+
+    #[test]
+    fn a_rejected_chunk_is_resent_from_its_slot_and_not_for_ever() {
+        let (mut state, sequence) = sent();
+        for _ in 0..MAX_RESENDS {
+            assert_eq!(state.written(sequence), Effect::Nothing);
+            assert_eq!(state.reject(sequence, 0), Ok(Effect::Resend { sequence }));
+            assert_eq!(state.take_free(), None);
+        }
+        state.written(sequence);
+        assert_eq!(
+            state.reject(sequence, 0),
+            Err(StreamError::Integrity { sequence, attempts: MAX_RESENDS + 1 })
+        );
+    }
+
+    #[test]
+    fn answers_to_nothing_are_malformed() {
+        let (mut state, sequence) = sent();
+        for answer in
+            [state.credit(sequence, 1), state.credit(sequence + 1, 0), state.reject(sequence + 1, 0)]
+        {
+            assert!(matches!(answer, Err(StreamError::Malformed(_))));
+        }
+        assert_eq!(state.credit(sequence, 0), Ok(Effect::Nothing));
+        assert!(state.credit(sequence, 0).is_err(), "a second credit before the first took effect");
+        assert!(state.end_known(1).is_err());
+    }
+
+    #[test]
+    fn complete_means_all_credits_and_a_known_end() {
+        let (mut state, sequence) = sent();
+        assert_eq!(state.announce_end(), 1);
+        assert!(state.begin("other", 1, 1, 1).is_err());
+        assert!(state.end_known(2).is_err());
+        assert_eq!(state.end_known(1), Ok(()));
+        assert!(!state.is_complete());
+        state.written(sequence);
+        assert_eq!(state.credit(sequence, 0), Ok(Effect::Through { length: 10 }));
+        assert!(state.is_complete());
+        state.fail(StreamError::Closed);
+        assert_eq!(state.fault(), None, "what is complete cannot fail any more");
+    }
+}
