@@ -1,1 +1,56 @@
-fn main() {}
+//! The developer's commands: `cargo xtask demo`, `test`, `tools`, `doctor`. Reads the command line; the work is in the modules.
+
+mod demo;
+mod doctor;
+mod exec;
+mod interrupt;
+mod paths;
+mod progress;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Commands for people who work on nixl-transfer, or look at it.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Moves real files between nodes on this machine: a real control plane, the operator, and agents as processes.
+    Demo(demo::Arguments),
+    /// Checks everything: format, lints, generated files, unit and integration tests on the real control plane.
+    Test(test::Arguments),
+    /// Gets NIXL, libclang, etcd and Kubernetes' programs, into the user's cache; links them into the checkout.
+    Tools,
+    /// Says what is missing on this machine, and how to get it.
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(_) if interrupt::requested() => ExitCode::from(interrupt::EXIT_CODE as u8),
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    interrupt::install()?;
+    match command {
+        Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Tools => tools::run().map(|()| ExitCode::SUCCESS),
+        Command::Doctor => doctor::run(),
+    }
+}

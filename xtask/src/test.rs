@@ -1,0 +1,115 @@
+//! `cargo xtask test`: the steps in order, each timed, all reported at the end. A step that fails does not hide the next.
+
+mod steps;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::interrupt;
+use crate::progress::seconds;
+use steps::STEPS;
+pub use steps::cargo_build;
+
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Run these steps only (after `tools`): format, clippy, generated, build, test.
+    #[arg(long, value_name = "STEP", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Passed to `cargo test`, such as `-p transfer-operator name` (then without `--workspace`).
+    #[arg(last = true)]
+    test_arguments: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed,
+    /// What it needs had failed.
+    Skipped,
+}
+
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    for name in &arguments.only {
+        anyhow::ensure!(STEPS.iter().any(|step| step.name == *name), "there is no step {name}: {}", names());
+    }
+    let mut results: Vec<(&str, Outcome, Duration)> = Vec::new();
+    for step in STEPS {
+        let wanted = step.name == "tools"
+            || arguments.only.is_empty()
+            || arguments.only.iter().any(|name| name == step.name);
+        if !wanted {
+            continue;
+        }
+        let failed = |name: &&str| {
+            results.iter().any(|(done, outcome, _)| done == name && *outcome != Outcome::Passed)
+        };
+        if step.needs.iter().any(failed) {
+            results.push((step.name, Outcome::Skipped, Duration::ZERO));
+            continue;
+        }
+        eprintln!("── {}: {}", step.name, step.what);
+        let started = Instant::now();
+        let result = (step.run)(&arguments.test_arguments);
+        interrupt::check()?;
+        let outcome = match result {
+            Ok(()) => Outcome::Passed,
+            Err(error) => {
+                eprintln!("{}: {error:#}", step.name);
+                Outcome::Failed
+            }
+        };
+        results.push((step.name, outcome, started.elapsed()));
+    }
+    println!("{}", summary(&results));
+    let good = results.iter().all(|(_, outcome, _)| *outcome == Outcome::Passed);
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn names() -> String {
+    STEPS.iter().map(|step| step.name).collect::<Vec<_>>().join(", ")
+}
+
+fn summary(results: &[(&str, Outcome, Duration)]) -> String {
+    let mut text = String::from("\nstep        result   time\n");
+    for (name, outcome, time) in results {
+        let outcome = match outcome {
+            Outcome::Passed => "passed",
+            Outcome::Failed => "FAILED",
+            Outcome::Skipped => "skipped",
+        };
+        text += &format!("{name:<11} {outcome:<8} {}\n", seconds(*time));
+    }
+    let total = results.iter().map(|(_, _, time)| *time).sum();
+    let failed: Vec<&str> =
+        results.iter().filter(|(_, o, _)| *o == Outcome::Failed).map(|(name, ..)| *name).collect();
+    let verdict =
+        if failed.is_empty() { "all passed".to_owned() } else { format!("failed: {}", failed.join(", ")) };
+    text + &format!("total                {}, {verdict}", seconds(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_names_what_failed() {
+        let second = Duration::from_secs(1);
+        let text = summary(&[
+            ("format", Outcome::Passed, second),
+            ("build", Outcome::Failed, second),
+            ("test", Outcome::Skipped, Duration::ZERO),
+        ]);
+        assert!(text.contains("build       FAILED   1.0 s"), "{text}");
+        assert!(text.ends_with("2.0 s, failed: build"), "{text}");
+    }
+
+    #[test]
+    fn a_step_needs_only_earlier_steps() {
+        for (index, step) in STEPS.iter().enumerate() {
+            assert!(step.needs.iter().all(|need| STEPS[..index].iter().any(|earlier| earlier.name == *need)));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The steps of `cargo xtask test`. All that compiles uses one profile and one set of features, so nothing is built twice;
+//! clippy keeps check artefacts of its own beside them.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::paths;
+use crate::tools::{self, Wanted};
+
+pub struct Step {
+    pub name: &'static str,
+    pub what: &'static str,
+    /// Skipped when one of these failed.
+    pub needs: &'static [&'static str],
+    /// Gets the arguments that stood after `--`.
+    pub run: fn(&[String]) -> Result<()>,
+}
+
+pub const STEPS: &[Step] = &[
+    Step {
+        name: "tools",
+        what: "everything that the build and the tests need",
+        needs: &[],
+        run: |_| tools::ensure(Wanted::Everything),
+    },
+    Step {
+        name: "format",
+        what: "cargo fmt --check",
+        needs: &[],
+        run: |_| cargo(&["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "clippy",
+        what: "lints, warnings are errors",
+        needs: &["tools"],
+        run: |_| cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
+    },
+    // Test targets too: with them the features are the ones of the last step, whose build then is this one.
+    Step {
+        name: "build",
+        what: "binaries and tests",
+        needs: &["tools"],
+        run: |_| cargo(&["build", "--workspace", "--all-targets", "--locked"]),
+    },
+    Step {
+        name: "generated",
+        what: "generated files are fresh",
+        needs: &["build"],
+        run: |_| run(Command::new(paths::binaries().join("crdgen")).arg("--check")),
+    },
+    Step {
+        name: "test",
+        what: "unit tests, and integration tests on the real control plane",
+        needs: &["build"],
+        run: test,
+    },
+];
+
+fn test(arguments: &[String]) -> Result<()> {
+    let tools = paths::tools();
+    let mut command = command(&["test", "--locked"]);
+    if !arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package")) {
+        command.arg("--workspace");
+    }
+    command.args(arguments);
+    command.env("NIXL_TRANSFER_NIXL_LIBRARY", tools.join("nixl/lib/libnixl_capi.so"));
+    command.env("NIXL_TRANSFER_NIXL_PLUGINS", tools.join("nixl/plugins"));
+    command.env("NIXL_TRANSFER_ASSETS", tools.join("bin"));
+    command.env("NIXL_TRANSFER_BIN_DIR", paths::binaries());
+    // Every failing test is named, not only those of the first crate.
+    command.arg("--no-fail-fast");
+    run(&mut command)
+}
+
+/// `cargo build` in the development profile; cargo shows its own progress.
+pub fn cargo_build(arguments: &[&str]) -> Result<()> {
+    run(command(&["build", "--locked"]).args(arguments))
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    run(&mut command(arguments))
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+/// Output goes to the terminal as it comes.
+fn run(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status =
+        command.current_dir(paths::root()).status().with_context(|| format!("cannot start {name}"))?;
+    ensure!(status.success(), "{name} ended with {status}");
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! Gets what the build and the tests need and no package of ours contains: NIXL, libclang, etcd and Kubernetes' programs.
+//! Each tool is a directory of the cache, complete when it exists; `.tools` in the checkout links to them.
+
+mod cache;
+mod go;
+mod links;
+mod wheels;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::paths;
+use crate::progress::seconds;
+
+/// Versions stand here, in `tools/wheels.txt` and in `tools/*/go.mod`; a test compares them.
+pub const NIXL_VERSION: &str = "1.5.1";
+pub const LIBCLANG_VERSION: &str = "18.1.1";
+pub const ETCD_VERSION: &str = "3.6.16";
+pub const KUBERNETES_VERSION: &str = "1.36.3";
+
+/// The user's own control plane, by the ecosystem's name for it.
+pub const KUBEBUILDER_ASSETS: &str = "KUBEBUILDER_ASSETS";
+
+/// How much is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Enough for the demo.
+    Demo,
+    /// And kube-controller-manager, for tests of namespace deletion.
+    Everything,
+}
+
+/// Makes sure that everything wanted is there, and linked. Says nothing when it all is.
+pub fn ensure(wanted: Wanted) -> Result<()> {
+    let cache = paths::cache()?;
+    let nixl = wheels::ensure(&cache, &wheels::NIXL)?;
+    let libclang = wheels::ensure(&cache, &wheels::LIBCLANG)?;
+    let mut programs = Vec::new();
+    let own = kubebuilder_assets();
+    if own.is_none() && std::env::var_os(KUBEBUILDER_ASSETS).is_some() {
+        eprintln!(
+            "  {KUBEBUILDER_ASSETS} is set, but has not all of etcd, kube-apiserver and kubectl: not used"
+        );
+    }
+    for program in go::PROGRAMS {
+        let optional = program.name == "kube-controller-manager";
+        let path = match &own {
+            Some(directory) if !optional => directory.join(program.name),
+            _ if optional && wanted == Wanted::Demo && go::find(&cache, program).is_none() => continue,
+            _ => go::ensure(&cache, program)?,
+        };
+        programs.push(path);
+    }
+    links::link(&paths::tools(), &nixl, &libclang, &programs)
+}
+
+/// `cargo xtask tools`.
+pub fn run() -> Result<()> {
+    let started = Instant::now();
+    ensure(Wanted::Everything)?;
+    for (name, path) in found() {
+        println!("{name:<24} {}", path.map_or("missing".to_owned(), |path| path.display().to_string()));
+    }
+    println!("All there after {}.", seconds(started.elapsed()));
+    Ok(())
+}
+
+/// Each tool with the place where it is, for `doctor`: the directory in `KUBEBUILDER_ASSETS` first, then the cache.
+pub fn found() -> Vec<(&'static str, Option<PathBuf>)> {
+    let cache = paths::cache().ok();
+    let wheel = |wheel| cache.as_ref().and_then(|cache| wheels::find(cache, wheel));
+    let own = kubebuilder_assets();
+    let mut found = vec![("nixl", wheel(&wheels::NIXL)), ("libclang", wheel(&wheels::LIBCLANG))];
+    for program in go::PROGRAMS {
+        let from_user =
+            own.as_ref().map(|directory| directory.join(program.name)).filter(|path| path.is_file());
+        found.push((
+            program.name,
+            from_user.or_else(|| cache.as_ref().and_then(|cache| go::find(cache, program))),
+        ));
+    }
+    found
+}
+
+/// The user's directory, when it holds all three programs.
+pub fn kubebuilder_assets() -> Option<PathBuf> {
+    let directory = PathBuf::from(std::env::var_os(KUBEBUILDER_ASSETS)?);
+    complete(&directory).then_some(directory)
+}
+
+fn complete(directory: &Path) -> bool {
+    ["etcd", "kube-apiserver", "kubectl"].iter().all(|name| directory.join(name).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_agree_with_the_pinned_files() {
+        let tools = paths::root().join("xtask/tools");
+        let read = |path: &str| std::fs::read_to_string(tools.join(path)).unwrap();
+        assert!(read("etcd/go.mod").contains(&format!("go.etcd.io/etcd/server/v3 v{ETCD_VERSION}\n")));
+        assert!(read("kubernetes/go.mod").contains(&format!("k8s.io/kubernetes v{KUBERNETES_VERSION}\n")));
+        let wheels = read("wheels.txt");
+        assert!(wheels.contains(&format!("\nnixl-cu12=={NIXL_VERSION} ")));
+        assert!(wheels.contains(&format!("\nlibclang=={LIBCLANG_VERSION} ")));
+    }
+}
