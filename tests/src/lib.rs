@@ -1,1 +1,9 @@
-//! placeholder
+//! Harness of the end-to-end tests: a real control plane, our operator, and agents that are nodes of their own, all as
+//! processes; real files, real NIXL over loopback. What the architecture promises is checked here, not assumed.
+
+pub mod cluster;
+pub mod data;
+pub mod jobs;
+pub mod rules;
+
+pub use cluster::{Cluster, Setup};

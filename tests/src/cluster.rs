@@ -1,0 +1,187 @@
+//! One cluster for one test: started with what the test needs, ended when it is dropped, its logs shown when it failed.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use devcluster::{
+    ADMIN, Agent, AgentOptions, Assets, ClusterDir, ControlPlane, ControlPlaneOptions, NixlPaths, Operator,
+    OperatorOptions, Volume, binary,
+};
+use kube::{Client, Config, config::KubeConfigOptions};
+use serde_json::{Value, json};
+
+/// Namespace of the jobs in tests.
+pub const NAMESPACE: &str = "default";
+
+/// What a test needs.
+pub struct Setup {
+    nodes: Vec<(String, Vec<(&'static str, &'static str)>)>,
+    without_agent: Vec<String>,
+    agent_config: BTreeMap<String, Value>,
+    volumes: BTreeMap<String, Vec<Volume>>,
+    operator_arguments: Vec<String>,
+    controller_manager: bool,
+    start_operator: bool,
+}
+
+impl Setup {
+    /// Nodes of these names: the first is labelled `role: source`, the others `role: receiver`.
+    pub fn nodes(names: &[&str]) -> Self {
+        let role = |at: usize| if at == 0 { "source" } else { "receiver" };
+        Self {
+            nodes: names
+                .iter()
+                .enumerate()
+                .map(|(at, name)| ((*name).into(), vec![("role", role(at))]))
+                .collect(),
+            without_agent: Vec::new(),
+            agent_config: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            operator_arguments: vec!["--backoff-base-seconds=1".into()],
+            controller_manager: false,
+            start_operator: true,
+        }
+    }
+
+    /// A Node object whose agent is not started.
+    pub fn node_without_agent(mut self, name: &str) -> Self {
+        self.nodes.push((name.into(), vec![("role", "receiver")]));
+        self.without_agent.push(name.into());
+        self
+    }
+
+    /// Merges keys into the configuration of a node's agent.
+    pub fn agent_config(mut self, node: &str, config: Value) -> Self {
+        self.agent_config.insert(node.into(), config);
+        self
+    }
+
+    /// The volumes of a node's agent, instead of one named `data`.
+    pub fn volumes(mut self, node: &str, volumes: Vec<Volume>) -> Self {
+        self.volumes.insert(node.into(), volumes);
+        self
+    }
+
+    /// An argument for the operator's command line.
+    pub fn operator_argument(mut self, argument: &str) -> Self {
+        self.operator_arguments.push(argument.into());
+        self
+    }
+
+    /// Starts kube-controller-manager too, for the deletion of namespaces.
+    pub fn with_controller_manager(mut self) -> Self {
+        self.controller_manager = true;
+        self
+    }
+
+    /// Leaves the operator to the test.
+    pub fn without_operator(mut self) -> Self {
+        self.start_operator = false;
+        self
+    }
+
+    /// Starts everything; returns when all of it is ready.
+    pub async fn start(self) -> Result<Cluster> {
+        // The processes are tied to the thread that starts them: it must be one that lives as long as the test.
+        let parent = std::env::temp_dir().join("nixl-transfer-tests");
+        let dir = ClusterDir::create(&parent, "cluster")?;
+        let mut options = ControlPlaneOptions::new(Assets::find()?);
+        options.controller_manager = self.controller_manager;
+        for (name, labels) in &self.nodes {
+            options = options.node(name, labels);
+        }
+        let plane = ControlPlane::start(&dir, options)?;
+        let mut cluster = Cluster { agents: BTreeMap::new(), operator: None, client: None, plane, dir };
+        for (name, _) in self.nodes.iter().filter(|(name, _)| !self.without_agent.contains(name)) {
+            let mut options = AgentOptions::new(binary("transfer-agent")?, name, NixlPaths::find()?);
+            options.extra_config = self.agent_config.get(name).cloned().unwrap_or_else(|| json!({}));
+            if let Some(volumes) = self.volumes.get(name) {
+                options.volumes.clone_from(volumes);
+            }
+            let agent = Agent::start(&cluster.dir, &cluster.plane, options)?;
+            cluster.agents.insert(name.clone(), agent);
+        }
+        if self.start_operator {
+            let mut options = OperatorOptions::new(binary("transfer-operator")?);
+            options.extra_arguments = self.operator_arguments;
+            let operator = Operator::start(&cluster.dir, &cluster.plane, options)?;
+            operator.wait_ready().context("operator")?;
+            cluster.operator = Some(operator);
+        }
+        for (name, agent) in &cluster.agents {
+            agent.wait_ready().with_context(|| format!("agent of {name}"))?;
+        }
+        cluster.client = Some(cluster.connect().await?);
+        Ok(cluster)
+    }
+}
+
+/// A running cluster. Fields are dropped in this order: agents and operator before the control plane.
+pub struct Cluster {
+    /// The agents by node name.
+    pub agents: BTreeMap<String, Agent>,
+    /// The operator, unless the test leaves it out.
+    pub operator: Option<Operator>,
+    client: Option<Client>,
+    /// etcd and the API server.
+    pub plane: ControlPlane,
+    dir: ClusterDir,
+}
+
+impl Cluster {
+    /// A client as administrator.
+    pub fn client(&self) -> Client {
+        self.client.clone().expect("set by start, before the test gets the cluster")
+    }
+
+    /// The directory of the cluster, with all logs.
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The agent of a node.
+    pub fn agent(&self, node: &str) -> &Agent {
+        self.agents.get(node).unwrap_or_else(|| panic!("the test has no agent on {node}"))
+    }
+
+    /// The agent of a node, to kill or restart it.
+    pub fn agent_mut(&mut self, node: &str) -> &mut Agent {
+        self.agents.get_mut(node).unwrap_or_else(|| panic!("the test has no agent on {node}"))
+    }
+
+    /// The operator, to kill or restart it.
+    pub fn operator_mut(&mut self) -> &mut Operator {
+        self.operator.as_mut().expect("the test started an operator")
+    }
+
+    /// A path beneath the volume `data` of a node.
+    pub fn path(&self, node: &str, path: &str) -> PathBuf {
+        self.agent(node).volume("data").expect("every agent has it unless the test says otherwise").join(path)
+    }
+
+    async fn connect(&self) -> Result<Client> {
+        let kubeconfig = kube::config::Kubeconfig::read_from(self.plane.kubeconfig(ADMIN))?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        config.read_timeout = Some(Duration::from_secs(30));
+        Ok(Client::try_from(config)?)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.keep_files();
+            eprintln!("logs of the failed test stay in {}", self.dir.path().display());
+            let logs = self.agents.values().map(Agent::log).chain(self.operator.iter().map(Operator::log));
+            for log in logs {
+                let text = std::fs::read_to_string(log).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                eprintln!("--- {}\n{}", log.display(), lines[lines.len().saturating_sub(25)..].join("\n"));
+            }
+        }
+    }
+}
