@@ -158,6 +158,12 @@ impl Cluster {
         self.operator.as_mut().expect("the test started an operator")
     }
 
+    /// Starts an operator; it need not become ready.
+    pub fn start_operator(&mut self, options: OperatorOptions) -> Result<()> {
+        self.operator = Some(Operator::start(&self.dir, &self.plane, options)?);
+        Ok(())
+    }
+
     /// A path beneath the volume `data` of a node.
     pub fn path(&self, node: &str, path: &str) -> PathBuf {
         self.agent(node).volume("data").expect("every agent has it unless the test says otherwise").join(path)

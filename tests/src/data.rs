@@ -100,3 +100,10 @@ pub fn leftovers(volume: &Path) -> Result<Vec<String>> {
     let output = Command::new("find").arg(&reserved).args(["-mindepth", "1", "-printf", "%P\n"]).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(Into::into).collect())
 }
+
+/// Bytes in the partial files of a volume.
+pub fn partial_bytes(volume: &Path) -> u64 {
+    let Ok(tasks) = fs::read_dir(volume.join(".nixl-transfer")) else { return 0 };
+    let files = tasks.filter_map(|task| fs::read_dir(task.ok()?.path()).ok()).flatten();
+    files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+}

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
 use kube::{
     Api, ResourceExt,
@@ -135,6 +135,53 @@ impl Cluster {
             progress.is_some_and(|progress| progress.bytes_done >= bytes.max(1))
         })
         .await
+    }
+
+    /// Waits until the partial files on a node hold at least so many bytes together: bytes move, whatever a status says.
+    pub async fn wait_partial(&self, node: &str, bytes: u64, within: Duration) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            let mut sum = 0;
+            for volume in self.agent(node).volumes().values() {
+                sum += crate::data::partial_bytes(volume);
+            }
+            if sum >= bytes {
+                return Ok(());
+            }
+            ensure!(
+                tokio::time::Instant::now() < deadline,
+                "only {sum} bytes are in partial files of {node} after {within:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await; // polls files, which give no event
+        }
+    }
+
+    /// Waits until no task of the job is left.
+    pub async fn wait_no_tasks(&self, name: &str, within: Duration) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + within;
+        while !self.tasks_of(name).await?.is_empty() {
+            ensure!(tokio::time::Instant::now() < deadline, "tasks are left:\n{}", self.explain(name).await);
+            tokio::time::sleep(Duration::from_millis(50)).await; // polls with a deadline
+        }
+        Ok(())
+    }
+
+    /// Writes of our own kinds that the API server has answered, as it counts them itself.
+    pub fn api_writes(&self) -> Result<u64> {
+        let metrics = self.plane.kubectl(&["get", "--raw", "/metrics"])?;
+        let ours = metrics.lines().filter(|line| {
+            line.starts_with("apiserver_request_total{")
+                && line.contains("group=\"nixl-transfer.io\"")
+                && ["POST", "PUT", "PATCH", "APPLY", "DELETE"]
+                    .iter()
+                    .any(|verb| line.contains(&format!("verb=\"{verb}\"")))
+        });
+        ours.map(|line| {
+            let value = line.rsplit(' ').next().context("a metric has a value")?;
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            Ok(value.parse::<f64>()? as u64)
+        })
+        .sum()
     }
 
     /// The tasks of a job, by attempt.
