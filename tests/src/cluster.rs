@@ -23,6 +23,7 @@ pub struct Setup {
     without_agent: Vec<String>,
     agent_config: BTreeMap<String, Value>,
     volumes: BTreeMap<String, Vec<Volume>>,
+    agent_binaries: BTreeMap<String, PathBuf>,
     operator_arguments: Vec<String>,
     controller_manager: bool,
     start_operator: bool,
@@ -41,6 +42,7 @@ impl Setup {
             without_agent: Vec::new(),
             agent_config: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            agent_binaries: BTreeMap::new(),
             operator_arguments: vec!["--backoff-base-seconds=1".into()],
             controller_manager: false,
             start_operator: true,
@@ -63,6 +65,12 @@ impl Setup {
     /// The volumes of a node's agent, instead of one named `data`.
     pub fn volumes(mut self, node: &str, volumes: Vec<Volume>) -> Self {
         self.volumes.insert(node.into(), volumes);
+        self
+    }
+
+    /// Another program for a node's agent, such as a script that prepares its surroundings.
+    pub fn agent_binary(mut self, node: &str, program: PathBuf) -> Self {
+        self.agent_binaries.insert(node.into(), program);
         self
     }
 
@@ -97,7 +105,9 @@ impl Setup {
         let plane = ControlPlane::start(&dir, options)?;
         let mut cluster = Cluster { agents: BTreeMap::new(), operator: None, client: None, plane, dir };
         for (name, _) in self.nodes.iter().filter(|(name, _)| !self.without_agent.contains(name)) {
-            let mut options = AgentOptions::new(binary("transfer-agent")?, name, NixlPaths::find()?);
+            let program =
+                self.agent_binaries.get(name).cloned().map_or_else(|| binary("transfer-agent"), Ok)?;
+            let mut options = AgentOptions::new(program, name, NixlPaths::find()?);
             options.extra_config = self.agent_config.get(name).cloned().unwrap_or_else(|| json!({}));
             if let Some(volumes) = self.volumes.get(name) {
                 options.volumes.clone_from(volumes);
