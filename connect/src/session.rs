@@ -124,7 +124,8 @@ impl Session {
         }
     }
 
-    /// Ends the session and waits for its thread, at most until `deadline`. Open streams end with `Closed`.
+    /// Ends the session and waits for its thread, at most until `deadline`. Open streams end with `Closed`. All commands
+    /// given before are carried out first, so a worker that closes before it exits loses no last notification.
     ///
     /// # Errors
     /// [`SessionError::NoAnswer`] when NIXL keeps the thread longer.

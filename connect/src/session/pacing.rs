@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 /// Rounds without rest after the last thing that happened.
-const SPINS: u32 = 64;
+const SPINS: u32 = 16;
 /// Rounds after which the processor is only offered to others.
-const YIELDS: u32 = 256;
-const FIRST_PARK: Duration = Duration::from_micros(50);
+const YIELDS: u32 = 32;
+const FIRST_PARK: Duration = Duration::from_micros(20);
 /// The bound on how late something can be noticed while a stream is open.
 const LONGEST_PARK: Duration = Duration::from_millis(1);
 
