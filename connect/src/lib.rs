@@ -4,6 +4,7 @@
 
 mod descriptor;
 mod device;
+mod digest;
 mod ending;
 pub mod environment;
 mod library;
@@ -15,6 +16,7 @@ mod stream;
 
 pub use descriptor::Descriptor;
 pub use device::{Device, DeviceError};
+pub use digest::chunk_digest;
 pub use ending::exit_now;
 pub use library::{Library, LibraryError, LibraryVersion, OLDEST_VERSION, UCX_PLUGIN_FILE};
 pub use memory::{Arena, Slot};

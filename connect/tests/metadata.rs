@@ -49,7 +49,10 @@ fn allocated_by<T>(work: impl FnOnce() -> T) -> (T, usize) {
     (result, ALLOCATED.get() - before)
 }
 
-fn golden() -> Result<Vec<(String, String, Vec<u8>)>, Box<dyn Error>> {
+/// The JSON text, the agent's name, the inflated metadata.
+type Golden = (String, String, Vec<u8>);
+
+fn golden() -> Result<Vec<Golden>, Box<dyn Error>> {
     let objects: Vec<Value> = serde_json::from_str(include_str!("vectors/golden_rdma_metadata.json"))?;
     let field =
         |object: &Value, name: &str| object[name].as_str().map(str::to_owned).ok_or("a vector lacks a field");

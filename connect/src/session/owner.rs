@@ -212,7 +212,7 @@ impl Owner {
                 answer(&reply, Ok(id));
             }
             Command::Close(endpoint) => drop(self.endpoints.0.remove(&endpoint)),
-            Command::Write(write) => self.write(*write),
+            Command::Write(write) => self.write(write),
             Command::Notify { peer, message } => self.notify(&peer, &message),
             Command::Shutdown(farewell) => return ControlFlow::Break(farewell),
         }
@@ -279,7 +279,7 @@ impl Owner {
         });
     }
 
-    fn write(&mut self, write: Write) {
+    fn write(&mut self, write: Box<Write>) {
         let Some(live) = &mut self.live else { return };
         let endpoint = self.endpoints.0.get(&write.endpoint);
         if self.peers.is_lost(&write.peer) {

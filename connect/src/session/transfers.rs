@@ -5,7 +5,7 @@ use nixl_sys::{Agent, Backend, MemType, NixlError, OptArgs, XferDescList, XferOp
 use super::command::{RegionId, Write};
 
 struct InFlight {
-    write: Write,
+    write: Box<Write>,
     request: XferRequest,
 }
 
@@ -43,7 +43,11 @@ impl Transfers {
     }
 
     /// Posts a write. `Ok(Some)` gives it back when NIXL was done with it at once.
-    pub(super) fn post(&mut self, agent: &Agent, write: Write) -> Result<Option<Write>, (Write, PostError)> {
+    pub(super) fn post(
+        &mut self,
+        agent: &Agent,
+        write: Box<Write>,
+    ) -> Result<Option<Box<Write>>, (Box<Write>, PostError)> {
         match self.try_post(agent, &write) {
             Ok((_, false)) => Ok(Some(write)),
             Ok((request, true)) => {

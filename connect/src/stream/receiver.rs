@@ -5,8 +5,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::StreamError;
 use super::message::{Message, StreamId};
 use super::progress::Progress;
@@ -15,6 +13,7 @@ use super::ring::Ring;
 use super::waiting::{AbortHandle, Faulty, Waiting};
 use crate::descriptor::Descriptor;
 use crate::device::Device;
+use crate::digest::chunk_digest;
 use crate::memory::Slot;
 use crate::metadata::{CheckedMetadata, OperationKind, RdmaMetadata};
 use crate::session::{Claim, Endpoint, EndpointId, Link, Session};
@@ -107,7 +106,7 @@ impl Receiver {
                     Next::Chunk(arrival, slot) => (arrival, slot),
                 };
             let length = arrival.length as usize;
-            if slot.get(..length).is_some_and(|bytes| xxh3_64(bytes) == arrival.digest) {
+            if slot.get(..length).is_some_and(|bytes| chunk_digest(bytes) == arrival.digest) {
                 self.shared.waiting.lock().accept();
                 self.shared.progress.chunk(length);
                 let sequence = arrival.sequence;

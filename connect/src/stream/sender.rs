@@ -5,8 +5,6 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::StreamError;
 use super::message::{Message, StreamId};
 use super::progress::Progress;
@@ -14,6 +12,7 @@ use super::ring::Ring;
 use super::send_state::{Effect, SendState};
 use super::waiting::{AbortHandle, Faulty, Waiting};
 use crate::device::Device;
+use crate::digest::chunk_digest;
 use crate::memory::Slot;
 use crate::metadata::{OperationKind, RdmaMetadata};
 use crate::session::{Claim, Endpoint, EndpointId, Link, RegionId, Session, Write};
@@ -317,7 +316,7 @@ impl SlotMut {
             self.slot = Some(slot);
             return Err(StreamError::Misuse("a chunk has at least one byte and fits its slot"));
         };
-        let digest = xxh3_64(bytes);
+        let digest = chunk_digest(bytes);
         let index = slot.index() as u32;
         let mut state = self.shared.waiting.lock();
         match state.begin(slot, index, wire_length, digest) {
