@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use devcluster::{KeptCluster, Tie};
 
+use crate::interrupt;
 use crate::paths;
 use crate::progress::{Step, seconds};
 use crate::test::cargo_build;
@@ -54,12 +55,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let started = Instant::now();
     tools::ensure(Wanted::Demo)?;
-    cargo_build(&["-p", "transfer-operator", "-p", "transfer-agent"])?;
-
+    let binaries = match std::env::var_os("NIXL_TRANSFER_BIN_DIR") {
+        Some(directory) => PathBuf::from(directory),
+        None => {
+            cargo_build(&["-p", "transfer-operator", "-p", "transfer-agent"])?;
+            paths::binaries()
+        }
+    };
     let tie = if arguments.keep { Tie::Free } else { Tie::DiesWithParent };
-    let mut running = start::start(arguments.nodes, tie, arguments.directory.clone())?;
+    let mut running = start::start(arguments.nodes, tie, arguments.directory.clone(), &binaries)?;
     match move_and_compare(&running) {
         Ok(jobs) => finish(arguments, running, &jobs, started),
+        Err(error) if interrupt::requested() => {
+            running.stop();
+            Err(error)
+        }
         Err(error) => {
             // Whoever looks for the cause needs the logs; the next demo removes them.
             running.cluster.keep_files();
@@ -75,7 +85,7 @@ fn move_and_compare(running: &Running) -> Result<Vec<Job>> {
     let files: Vec<PathBuf> = EXAMPLES.iter().map(|path| paths::root().join(path)).collect();
     let applied = Instant::now();
     let expected = jobs::apply(&running.plane, &files)?;
-    let jobs = watch::until_ended(&running.plane, &expected, applied)?;
+    let jobs = watch::until_ended(running, &expected, applied)?;
     let failed: Vec<&Job> = jobs.iter().filter(|job| !job.is_complete()).collect();
     if !failed.is_empty() {
         report::explain(&running.plane, &failed);

@@ -3,11 +3,11 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::Read;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,7 @@ impl ClusterDir {
     /// A new directory `<parent>/<prefix>-<random>`, after the directories there whose owners are gone have been collected.
     pub fn create(parent: &Path, prefix: &str) -> Result<Self> {
         private_dir(parent)?;
+        refuse_foreign(parent)?;
         collect(parent, prefix);
         let path = parent.join(format!("{prefix}-{}", random_hex(6)?));
         private_dir(&path)?;
@@ -157,6 +158,14 @@ fn works_in(pid: i32, directory: &Path) -> bool {
 pub(crate) fn private_dir(path: &Path) -> Result<()> {
     let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
     created.with_context(|| format!("cannot create {}", path.display()))
+}
+
+/// In a directory of another user that user could put other files in the place of ours.
+fn refuse_foreign(parent: &Path) -> Result<()> {
+    let owner = fs::metadata(parent)?.uid();
+    let me = rustix::process::geteuid().as_raw();
+    ensure!(owner == me, "{} belongs to another user (uid {owner})", parent.display());
+    Ok(())
 }
 
 /// `bytes` random bytes in hexadecimal.

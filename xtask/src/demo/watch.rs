@@ -12,19 +12,20 @@ use devcluster::ControlPlane;
 use serde_json::{Deserializer, Value};
 
 use super::jobs::{Job, Key, has_ended, key};
+use super::start::Running;
 use crate::interrupt;
 use crate::progress::Step;
 
 /// A job whose object does not change for so long is stuck: the product's own deadline for a hop without progress is as long.
 const SILENCE: Duration = Duration::from_secs(120);
 
-pub fn until_ended(plane: &ControlPlane, expected: &[Key], applied: Instant) -> Result<Vec<Job>> {
+pub fn until_ended(running: &Running, expected: &[Key], applied: Instant) -> Result<Vec<Job>> {
     let mut step = Step::start(format!("moving: {} jobs", expected.len()));
-    let (mut watch, objects) = watch(plane)?;
+    let (mut watch, objects) = watch(&running.plane)?;
     let mut jobs: BTreeMap<Key, Job> = BTreeMap::new();
     let mut last_change = Instant::now();
     let result = loop {
-        if let Err(error) = interrupt::check() {
+        if let Err(error) = interrupt::check().and_then(|()| running.all_alive()) {
             break Err(error);
         }
         match objects.recv_timeout(Duration::from_millis(200)) {
