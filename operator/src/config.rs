@@ -1,0 +1,49 @@
+//! The command line. Nothing else reads the environment.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use nixl_transfer_crds::names::SYSTEM_NAMESPACE;
+
+/// The operator of nixl-transfer: plans TransferJobs, makes one TransferTask per hop, and reports what became of them.
+#[derive(Debug, Parser)]
+#[command(name = "transfer-operator", version, about)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch the cluster and carry out TransferJobs until SIGTERM or SIGINT.
+    ///
+    /// The operator keeps nothing but what the API server holds; it may be killed and started again at any time.
+    /// It serves /metrics, /readyz (fails when no watch has been alive for a minute) and /healthz (fails when a watch
+    /// is dead for 5 minutes while the API server answers) on the address given by --listen.
+    Run(Config),
+}
+
+/// How the operator runs.
+#[derive(Clone, Debug, Args)]
+pub struct Config {
+    /// Kubeconfig file; without it the pod's service account, or else $KUBECONFIG and ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the agents' Leases, each named as its node.
+    #[arg(long, default_value = SYSTEM_NAMESPACE)]
+    pub namespace: String,
+    /// Address of /metrics, /healthz and /readyz; port 0 takes a free one and logs it.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// Requests to the API server under way at once.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub writers: u16,
+    /// Pause before the first retry of a hop; it doubles up to 6 min.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(i64).range(0..=360), value_name = "SECONDS")]
+    pub backoff_base_seconds: i64,
+    /// For tests of crashes: the process kills itself right after so many successful API writes, events not counted.
+    #[arg(long, hide = true, value_name = "N")]
+    pub exit_after_writes: Option<u64>,
+}

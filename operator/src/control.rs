@@ -1,0 +1,394 @@
+//! The one thread that owns the world: takes in what was seen and answered, plans what has changed, hands the plans to
+//! `apply`. Decides nothing itself and does no I/O but through the tasks it starts and ends.
+
+mod gauges;
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use kube::Resource;
+use nixl_transfer_crds::{TransferJob, job::TransferJobStatus};
+use serde_json::json;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{
+    apply::{self, Applied, Work, patch, writer::Writer},
+    events::Events,
+    memory::Memory,
+    metrics::Metrics,
+    plan::{self, Action, Input, Plan, run},
+    schedule::{Rank, Schedule},
+    serve::{Health, Watched},
+    world::{Change, Clock, Observation, World},
+};
+
+/// What the thread is told.
+#[derive(Debug)]
+pub enum Message {
+    /// A watch saw something.
+    Observed(Watched, Box<Observation>),
+    /// The API server answered one of our writes.
+    Answered(Box<Observation>),
+    /// All writes of a plan are done.
+    Applied(Box<Applied>),
+}
+
+/// Changes that come together are planned together.
+const COALESCE: Duration = Duration::from_millis(2);
+/// Leases are looked at, and gauges set, this often.
+const TICK: Duration = Duration::from_secs(1);
+/// How many messages are taken in before something is planned.
+const BATCH: usize = 512;
+/// How long writes under way may take to finish when the operator stops.
+const FINISH: Duration = Duration::from_secs(10);
+
+/// The thread's state.
+pub struct Control {
+    world: World,
+    schedule: Schedule,
+    memories: std::collections::HashMap<String, Memory>,
+    unlisted: HashSet<usize>,
+    writer: Writer,
+    events: Events,
+    metrics: Metrics,
+    health: Arc<Health>,
+    backoff_base: i64,
+    sender: mpsc::Sender<Message>,
+    applying: JoinSet<()>,
+}
+
+impl Control {
+    /// A thread that knows nothing yet.
+    pub fn new(
+        writer: Writer,
+        events: Events,
+        metrics: Metrics,
+        health: Arc<Health>,
+        backoff_base: i64,
+        sender: mpsc::Sender<Message>,
+    ) -> Self {
+        Self {
+            world: World::default(),
+            schedule: Schedule::default(),
+            memories: Default::default(),
+            unlisted: Watched::ALL.map(|watched| watched as usize).into(),
+            writer,
+            events,
+            metrics,
+            health,
+            backoff_base,
+            sender,
+            applying: JoinSet::new(),
+        }
+    }
+
+    /// Works until `shutdown`, then lets the writes under way finish.
+    pub async fn run(mut self, mut messages: mpsc::Receiver<Message>, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        let mut tick = tokio::time::interval(TICK);
+        let mut plan_at: Option<Instant> = None;
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let next = plan_at.into_iter().chain(self.schedule.next_wake()).min();
+            let next = next.unwrap_or_else(|| Instant::now() + TICK);
+            tokio::select! {
+                () = &mut shutdown => break,
+                count = messages.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    batch.drain(..).for_each(|message| self.take(message));
+                }
+                _ = tick.tick() => {
+                    self.world.tick(Instant::now());
+                    gauges::set(&self.metrics, &self.world, &self.memories);
+                }
+                () = tokio::time::sleep_until(next.into()) => {}
+            }
+            while let Some(ended) = self.applying.try_join_next() {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a write-out ended unexpectedly");
+                }
+            }
+            let now = Instant::now();
+            self.schedule.wake(now);
+            self.schedule.mark(self.world.take_dirty());
+            if !self.unlisted.is_empty() || !(self.schedule.has_ready() || self.world.has_freed()) {
+                plan_at = None;
+                continue;
+            }
+            match plan_at {
+                Some(at) if at <= now => {
+                    plan_at = None;
+                    self.round();
+                }
+                Some(_) => {}
+                None => plan_at = Some(now + COALESCE),
+            }
+        }
+        self.finish(messages).await;
+    }
+
+    /// Lets the writes under way finish, and reads their answers so that none of them waits for us.
+    async fn finish(mut self, mut messages: mpsc::Receiver<Message>) {
+        tracing::info!(under_way = self.applying.len(), "stopping");
+        let drained = async {
+            while !self.applying.is_empty() {
+                tokio::select! {
+                    _ = self.applying.join_next() => {}
+                    _ = messages.recv() => {}
+                }
+            }
+        };
+        if tokio::time::timeout(FINISH, drained).await.is_err() {
+            tracing::warn!("writes were still under way; the next start goes on from what was written");
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        let clock = Clock { instant: Instant::now(), time: Timestamp::now() };
+        match message {
+            Message::Observed(watched, observation) => {
+                let listed = matches!(
+                    *observation,
+                    Observation::Job(Change::All(..))
+                        | Observation::Task(Change::All(..))
+                        | Observation::Agent(Change::All(..))
+                        | Observation::Node(Change::All(..))
+                        | Observation::Lease(Change::All(..))
+                );
+                self.world.observe(*observation, clock);
+                if listed && self.unlisted.remove(&(watched as usize)) && self.unlisted.is_empty() {
+                    tracing::info!(
+                        jobs = self.world.jobs.len(),
+                        nodes = self.world.cluster.nodes.len(),
+                        "everything listed"
+                    );
+                    self.health.set_listed();
+                }
+            }
+            Message::Answered(observation) => self.world.observe(*observation, clock),
+            Message::Applied(applied) => self.applied(*applied, clock),
+        }
+    }
+
+    fn applied(&mut self, applied: Applied, clock: Clock) {
+        self.world.slots.unreserve(&applied.reserved);
+        if applied.status_written
+            && let Some(memory) = self.memories.get_mut(&applied.unit)
+        {
+            memory.last_write = Some(clock.time);
+        }
+        let Some(error) = applied.error else {
+            self.schedule.succeeded(&applied.unit);
+            return;
+        };
+        self.world.note_freed(&applied.reserved);
+        let conflict = apply::is_conflict(&error);
+        let reason = match &error {
+            kube::Error::Api(status) if !status.reason.is_empty() => status.reason.clone(),
+            kube::Error::Api(_) => "Refused".into(),
+            _ => "Unreachable".into(),
+        };
+        self.metrics.errors.with_label_values(&[&reason]).inc();
+        let job = self.world.jobs.get(&applied.unit).and_then(|job| job.metadata.name.clone());
+        if conflict {
+            tracing::debug!(job, %error, "something has changed meanwhile; planning again");
+        } else {
+            tracing::warn!(job, reason, %error, "a write failed; planning again after a pause");
+        }
+        self.schedule.failed(&applied.unit, conflict, clock.instant);
+    }
+
+    /// Plans what has changed, in fair order, and those that wait for slots that got free.
+    fn round(&mut self) {
+        let mut tried: HashSet<String> = HashSet::new();
+        let mut jobs = self.schedule.take_ready();
+        let freed = self.world.take_freed();
+        loop {
+            for node in &freed {
+                if self.world.free_slots(node) > 0 {
+                    jobs.extend(self.schedule.waiting_for(node, &tried));
+                }
+            }
+            let mut ranks: Vec<Rank> =
+                jobs.drain(..).filter(|job| tried.insert(job.clone())).map(|job| self.rank(job)).collect();
+            if ranks.is_empty() {
+                return;
+            }
+            ranks.sort();
+            ranks.into_iter().for_each(|rank| self.consider(rank));
+        }
+    }
+
+    fn rank(&self, job: String) -> Rank {
+        let object = self.world.jobs.get(&job);
+        let active = object.and_then(|job| job.status.as_ref()?.nodes).map_or(0, |nodes| nodes.active);
+        let created = object.and_then(|job| job.metadata.creation_timestamp.as_ref());
+        Rank {
+            active: u32::try_from(active).unwrap_or(0),
+            created: created.map_or(0, |time| time.0.as_second()),
+            job,
+        }
+    }
+
+    /// Plans one job and starts the writes.
+    fn consider(&mut self, mut rank: Rank) {
+        let now = Timestamp::now();
+        let begun = Instant::now();
+        let tasks = self.world.tasks_of(&rank.job);
+        let job = self.world.jobs.get(&rank.job).filter(|job| job.metadata.deletion_timestamp.is_none());
+        let plan = match job {
+            None => {
+                self.memories.remove(&rank.job);
+                plan::plan_deleted(&tasks, &self.world.cluster)
+            }
+            Some(job) => {
+                let memory = self.memories.entry(rank.job.clone()).or_default();
+                memory.observe(&tasks, job.status.as_ref().map_or(0, |status| status.run), now);
+                let plan = plan::plan(&Input {
+                    job,
+                    tasks: &tasks,
+                    cluster: &self.world.cluster,
+                    slots: &self.world.slots,
+                    memory,
+                    backoff_base: self.backoff_base,
+                    now,
+                });
+                memory.set_queued(plan.queued.clone());
+                plan
+            }
+        };
+        self.metrics.reconcile.observe(begun.elapsed().as_secs_f64());
+        rank.active = plan.active;
+        let pause = plan.wake_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+        self.schedule.wake_in(&rank.job, begun, pause.map(|pause| pause + COALESCE));
+        if job.is_none() && tasks.is_empty() {
+            self.schedule.forget(&rank.job);
+        }
+        if plan.is_empty() {
+            self.schedule.set_waiting(rank, plan.blocked_on);
+            return;
+        }
+        let work = self.work(&rank.job, job, &tasks, &plan);
+        self.record(job, &plan);
+        let reserved = plan.slots_taken();
+        self.world.slots.reserve(&reserved);
+        self.schedule.started(&rank.job);
+        self.schedule.set_waiting(rank, plan.blocked_on);
+        self.applying.spawn(apply::apply(
+            work,
+            self.writer.clone(),
+            self.events.clone(),
+            self.sender.clone(),
+            reserved,
+        ));
+    }
+
+    fn work(
+        &self,
+        unit: &str,
+        job: Option<&TransferJob>,
+        tasks: &[&nixl_transfer_crds::TransferTask],
+        plan: &Plan,
+    ) -> Work {
+        let status = job.zip(plan.status.as_ref()).and_then(|(job, after)| status_patch(job, after));
+        let vanished = match (self.world.jobs.contains_key(unit), tasks.first()) {
+            (false, Some(task)) => {
+                let namespace = task.metadata.namespace.clone().unwrap_or_default();
+                Some((namespace, task.spec.job_ref.name.clone()))
+            }
+            _ => None,
+        };
+        Work {
+            unit: unit.into(),
+            job: job.map(|job| job.object_ref(&())),
+            status,
+            actions: plan.actions.clone(),
+            notes: plan.notes.clone(),
+            vanished,
+        }
+    }
+
+    /// Logs and counts what the plan decides.
+    fn record(&self, job: Option<&TransferJob>, plan: &Plan) {
+        let name = job.and_then(|job| job.metadata.name.as_deref());
+        let namespace = job.and_then(|job| job.metadata.namespace.as_deref()).unwrap_or_default();
+        let run = job.and_then(|job| job.status.as_ref()).map_or(0, |status| status.run);
+        for action in &plan.actions {
+            match action {
+                Action::Create(task) => tracing::info!(
+                    namespace,
+                    job = name,
+                    run = task.spec.run,
+                    task = task.metadata.name,
+                    node = task.spec.target.node_name,
+                    source = task.spec.source.node_name,
+                    attempt = task.spec.attempt,
+                    failures = task.spec.failures,
+                    "attempt"
+                ),
+                Action::Verdict(task, verdict) => tracing::warn!(
+                    namespace,
+                    job = name,
+                    run,
+                    task = task.name,
+                    reason = verdict.reason,
+                    message = verdict.message,
+                    "verdict"
+                ),
+                Action::Cancel(task) => {
+                    tracing::info!(namespace, job = name, run, task = task.name, "cancel")
+                }
+                Action::Delete(task) => {
+                    tracing::debug!(namespace, job = name, run, task = task.name, "delete")
+                }
+                Action::Release { task, .. } => {
+                    tracing::debug!(namespace, job = name, run, task = task.name, "release");
+                }
+            }
+        }
+        for note in &plan.notes {
+            let run = plan.status.as_ref().map_or(run, |status| status.run);
+            tracing::info!(
+                namespace,
+                job = name,
+                run,
+                task = note.task,
+                reason = note.reason.as_str(),
+                message = note.message,
+                action = note.action
+            );
+            if note.action == "RetryHop" {
+                self.metrics.retries.with_label_values(&[note.reason.as_str()]).inc();
+            }
+        }
+        let Some(status) = plan.status.as_ref().filter(|status| run::is_over(status)) else { return };
+        if !plan.notes.iter().any(|note| matches!(note.action, "CompleteRun" | "FailRun")) {
+            return;
+        }
+        let result = if run::has_failed(status) { "failed" } else { "complete" };
+        let ready =
+            nixl_transfer_crds::condition::find(&status.conditions, nixl_transfer_crds::condition::READY);
+        let reason = ready.map_or("", |condition| condition.reason.as_str());
+        self.metrics.jobs_total.with_label_values(&[namespace, result, reason]).inc();
+        if let Some(start) = &status.start_time {
+            let seconds = Timestamp::now().duration_since(start.0).as_secs_f64();
+            self.metrics.duration.with_label_values(&[result]).observe(seconds);
+        }
+    }
+}
+
+/// The merge patch of a job with its new status; guarded by UID and version, because a status is decided about one
+/// version of the spec.
+fn status_patch(job: &TransferJob, after: &TransferJobStatus) -> Option<serde_json::Value> {
+    let before = serde_json::to_value(job.status.clone().unwrap_or_default()).ok()?;
+    let change = patch::between(&before, &serde_json::to_value(after).ok()?)?;
+    let metadata = json!({"uid": job.metadata.uid, "resourceVersion": job.metadata.resource_version});
+    Some(json!({"metadata": metadata, "status": change}))
+}
