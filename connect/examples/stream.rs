@@ -128,6 +128,7 @@ fn receive(plan: Plan) -> Outcome {
         }
         at += chunk.len() as u64;
     }
+    receiver.finish(Instant::now() + Duration::from_secs(20))?;
     let digests = receiver.progress().snapshot();
     println!("received {at} bytes, {} chunks by digest, {checked} pages compared", digests.chunks);
     session.close(Instant::now() + Duration::from_secs(5))?;

@@ -2,7 +2,7 @@
 //! another's. Pure.
 //!
 //! Layout, little-endian: magic `NXS1`, kind u8, stream u64, then chunk: sequence u64, slot u32, length u32, digest u64;
-//! end: count u64; credit and reject: sequence u64, slot u32; received: count u64; alive: nothing.
+//! end, received and farewell: count u64; credit and reject: sequence u64, slot u32; alive: nothing.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -32,6 +32,8 @@ pub(super) enum Message {
     Reject { sequence: u64, slot: u32 },
     /// Receiver: the end is known.
     Received { count: u64 },
+    /// Sender: every slot is back; the receiver's process may go.
+    Farewell { count: u64 },
     /// Either: nothing but a sign of life. Sending it is what finds a dead peer.
     Alive { from_sender: bool },
 }
@@ -40,7 +42,7 @@ impl Message {
     /// Whether it goes from the sender to the receiver.
     pub(super) fn is_senders(&self) -> bool {
         match self {
-            Self::Chunk { .. } | Self::End { .. } => true,
+            Self::Chunk { .. } | Self::End { .. } | Self::Farewell { .. } => true,
             Self::Credit { .. } | Self::Reject { .. } | Self::Received { .. } => false,
             Self::Alive { from_sender } => *from_sender,
         }
@@ -57,6 +59,7 @@ impl Message {
             Self::Received { .. } => 5,
             Self::Alive { from_sender: true } => 6,
             Self::Alive { from_sender: false } => 7,
+            Self::Farewell { .. } => 8,
         };
         bytes.push(kind);
         bytes.extend_from_slice(&stream.0.to_le_bytes());
@@ -67,7 +70,9 @@ impl Message {
                 bytes.extend_from_slice(&length.to_le_bytes());
                 bytes.extend_from_slice(&digest.to_le_bytes());
             }
-            Self::End { count } | Self::Received { count } => bytes.extend_from_slice(&count.to_le_bytes()),
+            Self::End { count } | Self::Received { count } | Self::Farewell { count } => {
+                bytes.extend_from_slice(&count.to_le_bytes())
+            }
             Self::Credit { sequence, slot } | Self::Reject { sequence, slot } => {
                 bytes.extend_from_slice(&sequence.to_le_bytes());
                 bytes.extend_from_slice(&slot.to_le_bytes());
@@ -95,6 +100,7 @@ impl Message {
             5 => Self::Received { count: fields.u64()? },
             6 => Self::Alive { from_sender: true },
             7 => Self::Alive { from_sender: false },
+            8 => Self::Farewell { count: fields.u64()? },
             _ => return None,
         };
         fields.0.is_empty().then_some((stream, message))
@@ -132,6 +138,7 @@ mod tests {
             ),
             any::<u64>().prop_map(|count| Message::End { count }),
             any::<u64>().prop_map(|count| Message::Received { count }),
+            any::<u64>().prop_map(|count| Message::Farewell { count }),
             (any::<u64>(), any::<u32>()).prop_map(|(sequence, slot)| Message::Credit { sequence, slot }),
             (any::<u64>(), any::<u32>()).prop_map(|(sequence, slot)| Message::Reject { sequence, slot }),
             any::<bool>().prop_map(|from_sender| Message::Alive { from_sender }),
@@ -155,7 +162,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), 0..64), kind in 0_u8..9) {
+        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), 0..64), kind in 0_u8..10) {
             let mut framed = MAGIC.to_vec();
             framed.push(kind);
             framed.extend_from_slice(&bytes);

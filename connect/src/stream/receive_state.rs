@@ -48,6 +48,8 @@ pub(super) struct ReceiveState<S> {
     peer: Option<Arc<str>>,
     /// What came before the peer's name was known.
     early: Vec<(String, Message)>,
+    /// After the end: the sender has said farewell, or is gone. It needs nothing more from here.
+    parted: bool,
     fault: Option<StreamError>,
 }
 
@@ -62,6 +64,7 @@ impl<S> ReceiveState<S> {
             end: None,
             peer: None,
             early: Vec::new(),
+            parted: false,
             fault: None,
         }
     }
@@ -132,6 +135,19 @@ impl<S> ReceiveState<S> {
         Ok(())
     }
 
+    /// The sender has all it needs. It can say so only after the last chunk was used.
+    pub(super) fn farewell(&mut self, count: u64) -> Result<(), StreamError> {
+        if self.end != Some(count) || !self.is_complete() {
+            return Err(StreamError::Malformed("a farewell before the end".to_owned()));
+        }
+        self.parted = true;
+        Ok(())
+    }
+
+    pub(super) fn has_parted(&self) -> bool {
+        self.parted
+    }
+
     /// The next chunk in order or the end, if it is there. What arrived before the peer was lost is still delivered.
     pub(super) fn next(&mut self) -> Option<Next<S>> {
         if matches!(&self.fault, Some(fault) if !matches!(fault, StreamError::PeerLost { .. }))
@@ -184,7 +200,9 @@ impl<S> ReceiveState<S> {
 
 impl<S: Send> Faulty for ReceiveState<S> {
     fn fail(&mut self, error: StreamError) {
-        if !self.is_complete() {
+        if self.is_complete() {
+            self.parted = true;
+        } else {
             self.fault.get_or_insert(error);
         }
     }
@@ -222,6 +240,9 @@ mod tests {
         assert_eq!(state.end(2), Ok(()));
         assert_eq!(state.next(), Some(Next::End));
         assert_eq!(state.next(), Some(Next::End));
+        assert!(!state.has_parted());
+        assert_eq!(state.farewell(2), Ok(()));
+        assert!(state.has_parted());
     }
 
     #[test]
@@ -244,6 +265,7 @@ mod tests {
         assert!(state.end(1).is_err(), "an end before a chunk that came");
         assert_eq!(state.end(2), Ok(()));
         assert!(state.end(3).is_err(), "another end");
+        assert!(state.farewell(2).is_err(), "a farewell before the last chunk was used");
     }
 
     #[test]

@@ -121,6 +121,19 @@ impl Receiver {
         }
     }
 
+    /// After the end: waits until the sender has got every slot back, or is gone. A process that ends without this can
+    /// take its last answers with it, and its sender then reports a lost peer. What was received is complete either way.
+    ///
+    /// # Errors
+    /// `Misuse` before [`Receiver::next`] gave `None`, `DeadlineExceeded` when the sender says nothing.
+    pub fn finish(&mut self, deadline: Instant) -> Result<(), StreamError> {
+        if !self.shared.waiting.lock().is_complete() {
+            return Err(StreamError::Misuse("a receiver finishes after the last chunk"));
+        }
+        let parted = |state: &mut ReceiveState<Slot>| state.has_parted().then_some(());
+        self.shared.waiting.wait(deadline, "the sender's farewell", parted)
+    }
+
     /// Counters, readable while the stream runs.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.shared.progress)
@@ -154,6 +167,8 @@ impl Shared {
                 state.chunk(Arrival { sequence, slot, length, digest })
             }
             Message::End { count } => state.end(count).map(|()| self.say(state, Message::Received { count })),
+            Message::Farewell { count } => state.farewell(count),
+            // A sign of life; what only a receiver says was sorted out before.
             Message::Alive { .. }
             | Message::Credit { .. }
             | Message::Reject { .. }
@@ -211,7 +226,7 @@ impl Endpoint for Shared {
 
     fn tick(&self, _now: Instant) {
         let state = self.waiting.lock();
-        if state.fault().is_none() && !state.is_complete() {
+        if state.fault().is_none() && !state.has_parted() {
             self.say(&state, Message::Alive { from_sender: false });
         }
     }

@@ -122,9 +122,10 @@ impl Sender {
         let target = self.require_connection()?;
         let count = self.shared.waiting.lock().announce_end();
         self.shared.link.notify(Arc::clone(&target.peer), Message::End { count }.encode(target.stream));
-        self.shared
-            .waiting
-            .wait(deadline, "the receiver's last answers", |state| state.is_complete().then_some(()))
+        let complete = |state: &mut SendState<Slot>| state.is_complete().then_some(());
+        self.shared.waiting.wait(deadline, "the receiver's last answers", complete)?;
+        self.shared.link.notify(Arc::clone(&target.peer), Message::Farewell { count }.encode(target.stream));
+        Ok(())
     }
 
     /// Counters, readable while the stream runs.
@@ -253,7 +254,11 @@ impl Endpoint for Shared {
             Message::Credit { sequence, slot } => state.credit(sequence, slot),
             Message::Reject { sequence, slot } => state.reject(sequence, slot),
             Message::Received { count } => state.end_known(count).map(|()| Effect::Nothing),
-            Message::Alive { .. } | Message::Chunk { .. } | Message::End { .. } => Ok(Effect::Nothing),
+            // A sign of life; what only a sender says was sorted out above.
+            Message::Alive { .. }
+            | Message::Chunk { .. }
+            | Message::End { .. }
+            | Message::Farewell { .. } => Ok(Effect::Nothing),
         };
         self.apply(&mut state, effect);
         drop(state);

@@ -151,9 +151,9 @@ fn receive() -> Outcome {
                 }
             }
             Err(error) => {
-                // Closed first, so that what was said last has left when this process ends.
-                session.close(Instant::now() + Duration::from_secs(5))?;
                 say("error", format!("{error:?}"));
+                // Stays until the test has heard the other end too: its death would be noticed there.
+                heard()?;
                 return Ok(());
             }
         }
@@ -162,6 +162,7 @@ fn receive() -> Outcome {
     if at != TOTAL || counted.bytes != TOTAL {
         return Err(format!("{at} bytes came, {} were counted, of {TOTAL}", counted.bytes).into());
     }
+    receiver.finish(deadline()?)?;
     say("done", counters(counted));
     session.close(Instant::now() + Duration::from_secs(5))?;
     Ok(())
