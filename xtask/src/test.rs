@@ -15,7 +15,7 @@ pub use steps::cargo_build;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run these steps only (after `tools`): format, clippy, generated, build, test.
+    /// Run these steps only, and what they need: format, clippy, build, generated, test.
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
     only: Vec<String>,
     /// Passed to `cargo test`, such as `-p transfer-operator name` (then without `--workspace`).
@@ -37,9 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let mut results: Vec<(&str, Outcome, Duration)> = Vec::new();
     for step in STEPS {
-        let wanted = step.name == "tools"
-            || arguments.only.is_empty()
-            || arguments.only.iter().any(|name| name == step.name);
+        let wanted = arguments.only.is_empty() || wanted(step.name, &arguments.only);
         if !wanted {
             continue;
         }
@@ -66,6 +64,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     println!("{}", summary(&results));
     let good = results.iter().all(|(_, outcome, _)| *outcome == Outcome::Passed);
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A step is wanted when it was named, or when a named one needs it.
+fn wanted(name: &str, only: &[String]) -> bool {
+    let needed_by = |step: &&steps::Step| step.needs.contains(&name) && wanted(step.name, only);
+    name == "tools" || only.iter().any(|named| named == name) || STEPS.iter().any(|step| needed_by(&step))
 }
 
 fn names() -> String {
@@ -104,6 +108,16 @@ mod tests {
         ]);
         assert!(text.contains("build       FAILED   1.0 s"), "{text}");
         assert!(text.ends_with("2.0 s, failed: build"), "{text}");
+    }
+
+    #[test]
+    fn a_named_step_brings_what_it_needs() {
+        let wanted_by = |only: &str| -> Vec<&str> {
+            STEPS.iter().map(|step| step.name).filter(|name| wanted(name, &[only.to_owned()])).collect()
+        };
+        assert_eq!(wanted_by("format"), ["tools", "format"]);
+        assert_eq!(wanted_by("generated"), ["tools", "build", "generated"]);
+        assert_eq!(wanted_by("test"), ["tools", "build", "test"]);
     }
 
     #[test]

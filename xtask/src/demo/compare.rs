@@ -47,10 +47,13 @@ pub fn every_byte(running: &Running, jobs: &[Job]) -> Result<()> {
             .collect()
     });
     let results: Vec<Result<()>> = results;
-    for result in results {
-        result?;
+    match results.into_iter().collect::<Result<Vec<()>>>() {
+        Ok(_) => step.done("no difference"),
+        Err(error) => {
+            step.failed("there are differences");
+            return Err(error);
+        }
     }
-    step.done("no difference");
     Ok(())
 }
 

@@ -59,7 +59,8 @@ pub const STEPS: &[Step] = &[
 
 fn test(arguments: &[String]) -> Result<()> {
     let tools = paths::tools();
-    let mut command = command(&["test", "--locked"]);
+    // Every failing test is named, not only those of the first crate.
+    let mut command = command(&["test", "--locked", "--no-fail-fast"]);
     if !arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package")) {
         command.arg("--workspace");
     }
@@ -68,8 +69,6 @@ fn test(arguments: &[String]) -> Result<()> {
     command.env("NIXL_TRANSFER_NIXL_PLUGINS", tools.join("nixl/plugins"));
     command.env("NIXL_TRANSFER_ASSETS", tools.join("bin"));
     command.env("NIXL_TRANSFER_BIN_DIR", paths::binaries());
-    // Every failing test is named, not only those of the first crate.
-    command.arg("--no-fail-fast");
     run(&mut command)
 }
 
