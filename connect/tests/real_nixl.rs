@@ -165,3 +165,19 @@ fn an_active_side_exposes_no_memory_and_a_warm_session_has_no_backend() -> Outco
     assert_eq!(child.expect("version")?, "true");
     child.ends_well()
 }
+
+/// A warm worker has its plugins loaded before anybody knows which transports its run will use.
+#[test]
+fn transports_can_be_chosen_between_the_start_and_the_backend() -> Outcome {
+    let mut lengths = Vec::new();
+    for later in ["", "tcp"] {
+        let mut child = Peer::start("late", &[("UCX_TLS", "all"), ("LATER", later)])?;
+        lengths.push(child.expect("address")?.parse::<usize>()?);
+        child.ends_well()?;
+    }
+    assert!(
+        lengths[1] < lengths[0],
+        "an address with tcp alone is shorter than one with all transports: {lengths:?}"
+    );
+    Ok(())
+}

@@ -22,6 +22,7 @@ pub fn run() {
         Some("receive") => receive(),
         Some("abort") => abort(),
         Some("warm") => warm(),
+        Some("late") => late(),
         other => Err(format!("no such role: {other:?}").into()),
     };
     if let Err(error) = &outcome {
@@ -202,5 +203,20 @@ fn warm() -> Outcome {
     say("sections", own.parsed().sections.len());
     say("twice", session.create_backend().map_or_else(|error| error.to_string(), |()| "created".to_owned()));
     say("version", library.version().to_string().starts_with(['1', '2', '>']));
+    Ok(())
+}
+
+fn late() -> Outcome {
+    let session = Session::start("late", &library()?)?;
+    if let Some(transports) = setting("LATER").filter(|transports| !transports.is_empty()) {
+        // SAFETY: the session's thread waits for a command; this process runs no other code.
+        #[allow(unsafe_code)] // what is being tested is the unsafe function
+        unsafe {
+            nixl_connect::environment::set([("UCX_TLS", transports)]);
+        }
+    }
+    session.create_backend()?;
+    let own = CheckedMetadata::decode(&session.agent_metadata()?, None)?;
+    say("address", own.parsed().connections.iter().map(|connection| connection.address.len()).sum::<usize>());
     Ok(())
 }
