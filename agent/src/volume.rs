@@ -1,0 +1,114 @@
+//! Volumes: the directories that the administrator has published, and the only places where an agent touches files.
+//! Everything beneath is reached through `beneath`. Does I/O, blocking.
+
+pub mod beneath;
+pub mod destination;
+pub mod filter;
+mod leftovers;
+pub mod lock;
+pub mod path;
+pub mod tree;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nixl_transfer_crds::Reason;
+use rustix::fs::{Mode, OFlags, fstat, fstatvfs};
+use serde::Deserialize;
+
+pub use destination::{Committed, Destination};
+pub use lock::{DestinationLock, DestinationLocks};
+pub use tree::SourceTree;
+
+use crate::protocol::Failure;
+
+/// A volume as the configuration file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VolumeConfig {
+    /// Name by which jobs refer to it.
+    pub name: String,
+    /// The directory.
+    pub path: PathBuf,
+    /// Whether it can only be a source.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Namespaces whose jobs may use it; `*` stands for all.
+    pub allowed_namespaces: Vec<String>,
+}
+
+/// An opened volume.
+#[derive(Debug)]
+pub struct Volume {
+    /// Name by which jobs refer to it.
+    pub name: String,
+    /// Whether it can only be a source.
+    pub read_only: bool,
+    /// Namespaces whose jobs may use it; `*` stands for all.
+    pub allowed_namespaces: Vec<String>,
+    root: OwnedFd,
+    canonical: PathBuf,
+    device: u64,
+}
+
+/// Room on a volume's file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes in all.
+    pub capacity: u64,
+    /// Bytes that this process could still write.
+    pub free: u64,
+}
+
+impl Volume {
+    /// Opens the directory once; from then on a rename of it changes nothing.
+    ///
+    /// # Errors
+    /// `VolumeNotFound` when the path is missing, is no directory, or cannot be read.
+    pub fn open(config: &VolumeConfig) -> Result<Self, Failure> {
+        let not_found = |error: io::Error| {
+            let message = format!("volume {}: {}: {error}", config.name, config.path.display());
+            Failure::new(Reason::VolumeNotFound, message)
+        };
+        let canonical = config.path.canonicalize().map_err(not_found)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&canonical, flags, Mode::empty()).map_err(|error| not_found(error.into()))?;
+        let device = fstat(&root).map_err(|error| not_found(error.into()))?.st_dev;
+        Ok(Self {
+            name: config.name.clone(),
+            read_only: config.read_only,
+            allowed_namespaces: config.allowed_namespaces.clone(),
+            root,
+            canonical,
+            device,
+        })
+    }
+
+    /// Whether jobs of a namespace may use it.
+    pub fn allows(&self, namespace: &str) -> bool {
+        self.allowed_namespaces.iter().any(|allowed| allowed == "*" || allowed == namespace)
+    }
+
+    /// Room on its file system, now.
+    pub fn space(&self) -> io::Result<Space> {
+        let stat = fstatvfs(&self.root)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { capacity: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+    }
+
+    /// Removes partial files that a dead agent has left. Those that some process still holds locked stay. To be called
+    /// at start, before the first [`Destination`] is opened. Gives the number of files removed.
+    pub fn collect_leftovers(&self) -> io::Result<u64> {
+        if self.read_only { Ok(0) } else { leftovers::collect(self.root()) }
+    }
+
+    /// Its directory without symbolic links, for messages and locks.
+    pub fn canonical(&self) -> &Path {
+        &self.canonical
+    }
+
+    fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}

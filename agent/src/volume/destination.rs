@@ -1,0 +1,280 @@
+//! The receiving side: a manifest is checked as a whole before anything is changed; files arrive in partial files and
+//! get their names one by one. Nothing is ever deleted but our own partial files. Does I/O, blocking.
+
+pub mod attributes;
+mod check;
+mod commit;
+mod directories;
+
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, WritePolicy, names::RESERVED_DIRECTORY};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, unlinkat};
+
+use super::path::VolumePath;
+use super::{DestinationLock, Volume, beneath, leftovers};
+use crate::manifest;
+use crate::protocol::entry::{Entry, EntryKind, Totals};
+use crate::protocol::{Failure, StoredFile};
+
+/// One hop's destination. Dropping it removes the partial files; the worker that wrote them must be gone by then.
+#[derive(Debug)]
+pub struct Destination {
+    volume: Arc<Volume>,
+    path: VolumePath,
+    policy: WritePolicy,
+    partials: Partials,
+    entries: Vec<Entry>,
+    /// Known when the manifest is complete and was found good.
+    totals: Option<Totals>,
+    files: HashMap<u32, FileState>,
+    /// Directories that got a new name in them; synced at the end, each once.
+    touched: BTreeSet<Vec<u8>>,
+    _lock: DestinationLock,
+}
+
+/// How far a file is.
+#[derive(Debug)]
+enum FileState {
+    /// A partial file exists; whether the file at the destination is being compared.
+    Partial { inode: u64, compared: bool },
+    /// It is at the destination.
+    Committed { digest: Vec<u8> },
+}
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// It has its name now.
+    Replaced,
+    /// The file that stood there has the same content and was left alone.
+    Skipped,
+}
+
+/// The task's directory of partial files.
+#[derive(Debug)]
+struct Partials {
+    reserved: OwnedFd,
+    directory: OwnedFd,
+    task: String,
+}
+
+impl Destination {
+    /// Takes up a destination. Makes nothing but the directory for partial files.
+    ///
+    /// # Errors
+    /// `VolumeReadOnly`, `InvalidPath`, and what the file system says.
+    pub fn open(
+        volume: &Arc<Volume>,
+        path: &str,
+        policy: WritePolicy,
+        task_uid: &str,
+        lock: DestinationLock,
+    ) -> Result<Self, Failure> {
+        if volume.read_only {
+            return Err(Failure::new(Reason::VolumeReadOnly, format!("volume {} is read-only", volume.name)));
+        }
+        let path = VolumePath::parse(path)?;
+        let partials = Partials::open(volume, task_uid)?;
+        Ok(Self {
+            volume: Arc::clone(volume),
+            path,
+            policy,
+            partials,
+            entries: Vec::new(),
+            totals: None,
+            files: HashMap::new(),
+            touched: BTreeSet::new(),
+            _lock: lock,
+        })
+    }
+
+    /// Takes a part of the manifest. With the last one, which has `totals`, all of it is checked against the rules and
+    /// against what stands at the destination; only then directories are made.
+    ///
+    /// # Errors
+    /// `InvalidPath`, `DestinationExists`, `InsufficientSpace`, `IntegrityError`, and what the file system says.
+    pub fn accept(&mut self, entries: Vec<Entry>, totals: Option<Totals>) -> Result<(), Failure> {
+        if self.manifest_complete() {
+            return Err(Failure::new(Reason::IntegrityError, "the manifest goes on after its end"));
+        }
+        if self.entries.len().saturating_add(entries.len()) > manifest::MAX_ENTRIES {
+            return Err(Failure::new(Reason::IntegrityError, "the manifest has too many entries"));
+        }
+        self.entries.extend(entries);
+        if let Some(totals) = totals {
+            manifest::check(&self.entries, totals)?;
+            check::against_destination(&self.volume, &self.path, self.policy, &self.entries)?;
+            self.make_directories()?;
+            self.totals = Some(totals);
+        }
+        Ok(())
+    }
+
+    /// Whether the manifest is complete and the destination prepared.
+    pub fn manifest_complete(&self) -> bool {
+        self.totals.is_some()
+    }
+
+    /// What the manifest adds up to, once it is complete.
+    pub fn totals(&self) -> Option<Totals> {
+        self.totals
+    }
+
+    /// Places of the manifest's regular files, ascending: what [`Destination::partial`] is asked for.
+    pub fn file_indices(&self) -> impl Iterator<Item = u32> + '_ {
+        let files = self.entries.iter().enumerate().filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }));
+        files.filter_map(|(index, _)| u32::try_from(index).ok())
+    }
+
+    /// Makes the partial file for an entry, locked by its descriptor, and gives the file that stands at the destination
+    /// beside it when it may turn out to be identical.
+    pub fn partial(&mut self, index: u32) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
+        let (path, size) = self.file(index)?;
+        if self.files.contains_key(&index) {
+            return Err(Failure::new(Reason::IoError, format!("{} was begun before", path.display())));
+        }
+        let file = self.partials.create(index)?;
+        let inode = fstat(&file).map_err(|error| beneath::failure("reading", &path, error))?.st_ino;
+        let standing = match self.policy {
+            WritePolicy::SkipIdentical => self.standing(&path, size)?,
+            WritePolicy::Overwrite | WritePolicy::FailIfExists => None,
+        };
+        self.files.insert(index, FileState::Partial { inode, compared: standing.is_some() });
+        Ok((file, standing))
+    }
+
+    /// Gives a stored file its name, or leaves the identical one alone. `may_commit` is asked right before.
+    ///
+    /// # Errors
+    /// `AgentNotReady` when `may_commit` says no; `IntegrityError` when the partial is not what it should be;
+    /// `DestinationExists` when something has come to stand there.
+    pub fn commit(&mut self, file: &StoredFile, may_commit: &dyn Fn() -> bool) -> Result<Committed, Failure> {
+        self.commit_file(file, may_commit)
+    }
+
+    /// When every file is committed: makes links, gives directories their modes and times, syncs each directory once.
+    /// Gives the digest of what the destination holds now of this transfer.
+    pub fn finish(&mut self, algorithm: Algorithm) -> Result<ContentDigest, Failure> {
+        let Some(totals) = self.totals else {
+            return Err(Failure::new(Reason::IntegrityError, "the manifest never ended"));
+        };
+        let committed = self.files.values().filter(|state| matches!(state, FileState::Committed { .. })).count();
+        if committed as u64 != totals.files {
+            let message = format!("{committed} of {} files were stored", totals.files);
+            return Err(Failure::new(Reason::IntegrityError, message));
+        }
+        self.make_links()?;
+        self.finish_directories()?;
+        let of_file = |index| match self.files.get(&index) {
+            Some(FileState::Committed { digest }) => Some(digest.as_slice()),
+            _ => None,
+        };
+        manifest::digest(algorithm, &self.entries, of_file)
+            .ok_or_else(|| Failure::new(Reason::IntegrityError, "a file has no digest"))
+    }
+
+    /// Gives up: the partial files are removed. Dropping does the same.
+    pub fn abandon(self) {}
+
+    /// The place and size of a regular file of the manifest.
+    fn file(&self, index: u32) -> Result<(VolumePath, u64), Failure> {
+        if self.totals.is_none() {
+            return Err(Failure::new(Reason::IntegrityError, "the manifest is not complete"));
+        }
+        match self.entries.get(index as usize) {
+            Some(Entry { path, kind: EntryKind::File { size, .. } }) => Ok((self.path.join(&path.0)?, *size)),
+            _ => Err(Failure::new(Reason::IntegrityError, format!("entry {index} is no regular file"))),
+        }
+    }
+
+    /// The regular file of that size which stands at a place.
+    fn standing(&self, path: &VolumePath, size: u64) -> Result<Option<OwnedFd>, Failure> {
+        let (handle, stat) = match beneath::locate(self.volume.root(), path) {
+            Ok(located) => located,
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(beneath::failure("opening", path, error)),
+        };
+        if beneath::kind(&stat) != FileType::RegularFile || u64::try_from(stat.st_size) != Ok(size) {
+            return Ok(None);
+        }
+        beneath::read_located(&handle).map(Some).map_err(|error| beneath::failure("opening", path, error))
+    }
+}
+
+impl Drop for Destination {
+    fn drop(&mut self) {
+        self.partials.remove(&self.files);
+    }
+}
+
+impl Partials {
+    fn open(volume: &Volume, task: &str) -> Result<Self, Failure> {
+        let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if task.is_empty() || task.len() > 64 || !task.bytes().all(safe) {
+            return Err(Failure::new(Reason::InvalidSpec, "the task has no usable UID"));
+        }
+        let open = || {
+            let reserved = leftovers::reserved_directory(volume.root())?;
+            let directory = leftovers::make_directory(reserved.as_fd(), task)?;
+            Ok((reserved, directory))
+        };
+        let (reserved, directory) =
+            open().map_err(|error| beneath::failure("making", &VolumePath::default(), error))?;
+        // An agent that died while it worked on this very task may have left something.
+        leftovers::collect_task(&directory).map_err(|error| {
+            Failure::new(Reason::IoError, format!("partial files in {RESERVED_DIRECTORY}/{task}: {error}"))
+        })?;
+        Ok(Self { reserved, directory, task: task.to_owned() })
+    }
+
+    /// A new partial file. Its lock must be had: a holder of another descriptor would be an earlier attempt, alive.
+    fn create(&self, index: u32) -> Result<OwnedFd, Failure> {
+        let place = || format!("{RESERVED_DIRECTORY}/{}/{index}", self.task);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = match beneath::open_bytes(self.directory.as_fd(), index.to_string().as_bytes(), flags, mode) {
+            Ok(file) => file,
+            Err(rustix::io::Errno::EXIST) => {
+                let message = format!("{} is held by an earlier attempt that still lives", place());
+                return Err(Failure::new(Reason::DestinationBusy, message));
+            }
+            Err(error) => return Err(beneath::failure("making a partial file in", &VolumePath::default(), error)),
+        };
+        match leftovers::try_lock(&file) {
+            Ok(true) => Ok(file),
+            Ok(false) => Err(Failure::new(Reason::DestinationBusy, format!("{} is locked", place()))),
+            Err(error) => {
+                Err(Failure::new(Reason::IoError, format!("{}: {}", place(), std::io::Error::from(error))))
+            }
+        }
+    }
+
+    fn unlink(&self, name: &str) {
+        match unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            // The next start of the agent tries again.
+            Err(error) => tracing::warn!(task = self.task, %error, "a partial file could not be removed"),
+        }
+    }
+
+    fn remove(&self, files: &HashMap<u32, FileState>) {
+        for (index, state) in files {
+            if matches!(state, FileState::Partial { .. }) {
+                self.unlink(&index.to_string());
+            }
+        }
+        self.unlink(LINK);
+        for (directory, name) in [(&self.reserved, self.task.as_str())] {
+            match unlinkat(directory, name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => tracing::warn!(task = self.task, %error, "partial files could not be removed"),
+            }
+        }
+    }
+}
+
+/// Name of a symbolic link that is being made, among the partial files.
+const LINK: &str = "link";

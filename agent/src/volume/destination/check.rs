@@ -1,0 +1,124 @@
+//! What must be true of a destination before anything in it is changed. Looks, changes nothing.
+
+use nixl_transfer_crds::{Reason, WritePolicy};
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+
+use crate::protocol::Failure;
+use crate::protocol::entry::{Entry, EntryKind};
+use crate::volume::path::VolumePath;
+use crate::volume::{Volume, beneath};
+
+/// Bytes of a block as `stat` counts them.
+const BLOCK: u64 = 512;
+
+/// Checks each entry's place: what stands there, whether the policy lets it be replaced, and whether all fits.
+pub(super) fn against_destination(
+    volume: &Volume,
+    base: &VolumePath,
+    policy: WritePolicy,
+    entries: &[Entry],
+) -> Result<(), Failure> {
+    check_way(volume, base)?;
+    let mut need = Need::default();
+    for entry in entries {
+        let place = base.join(&entry.path.0)?;
+        let standing = look(volume, &place)?;
+        check_standing(&place, entry, standing.as_ref(), policy)?;
+        if let EntryKind::File { size, .. } = entry.kind {
+            need.file(size, standing.as_ref(), policy);
+        }
+        if let Some(stat) = standing
+            && beneath::kind(&stat) == FileType::Directory
+        {
+            check_device(volume, &place, &stat)?;
+        }
+    }
+    let space = volume.space().map_err(|error| {
+        Failure::new(Reason::IoError, format!("reading the free space of volume {}: {error}", volume.name))
+    })?;
+    if need.peak > space.free {
+        let message = format!("volume {} has {} bytes free, {} are needed", volume.name, space.free, need.peak);
+        return Err(Failure::new(Reason::InsufficientSpace, message));
+    }
+    Ok(())
+}
+
+/// Every directory on the way to the destination that exists must be one, on the volume's own file system.
+fn check_way(volume: &Volume, base: &VolumePath) -> Result<(), Failure> {
+    let mut at = Some(base.clone());
+    while let Some((above, _)) = at.as_ref().and_then(VolumePath::split) {
+        if let Some(stat) = look(volume, &above)? {
+            if beneath::kind(&stat) != FileType::Directory {
+                return Err(exists(&above, "is no directory, and one is needed there"));
+            }
+            check_device(volume, &above, &stat)?;
+        }
+        at = Some(above);
+    }
+    Ok(())
+}
+
+fn look(volume: &Volume, place: &VolumePath) -> Result<Option<Stat>, Failure> {
+    beneath::look(volume.root(), place).map_err(|error| match error {
+        Errno::NOTDIR => exists(place, "lies beneath something that is no directory"),
+        other => beneath::failure("reading", place, other),
+    })
+}
+
+fn check_standing(
+    place: &VolumePath,
+    entry: &Entry,
+    standing: Option<&Stat>,
+    policy: WritePolicy,
+) -> Result<(), Failure> {
+    let Some(stat) = standing else { return Ok(()) };
+    let kind = beneath::kind(stat);
+    match (&entry.kind, kind) {
+        (EntryKind::Directory { .. }, FileType::Directory) => Ok(()),
+        (EntryKind::Directory { .. }, _) => Err(exists(place, "is no directory, and one is needed there")),
+        (_, FileType::Directory) => Err(exists(place, "is a directory; nothing is deleted to make room for a file")),
+        (_, FileType::RegularFile | FileType::Symlink) if policy == WritePolicy::FailIfExists => {
+            Err(exists(place, "exists, and writePolicy is FailIfExists"))
+        }
+        (_, FileType::RegularFile | FileType::Symlink) => Ok(()),
+        _ => Err(exists(place, "is a FIFO, socket or device, which is never replaced")),
+    }
+}
+
+fn exists(place: &VolumePath, why: &str) -> Failure {
+    Failure::new(Reason::DestinationExists, format!("{} {why}", place.display()))
+}
+
+/// A partial file cannot be renamed onto another file system.
+fn check_device(volume: &Volume, place: &VolumePath, stat: &Stat) -> Result<(), Failure> {
+    if stat.st_dev == volume.device {
+        return Ok(());
+    }
+    let message =
+        format!("{} is on another file system than volume {}; publish it as a volume", place.display(), volume.name);
+    Err(Failure::new(Reason::InvalidPath, message))
+}
+
+/// How many bytes must be free at the worst moment: files are committed in order, and each gives back the room of the
+/// one that it replaces, or of its partial when it is skipped.
+#[derive(Default)]
+struct Need {
+    now: u64,
+    peak: u64,
+}
+
+impl Need {
+    fn file(&mut self, size: u64, standing: Option<&Stat>, policy: WritePolicy) {
+        self.now = self.now.saturating_add(size);
+        self.peak = self.peak.max(self.now);
+        let Some(stat) = standing else { return };
+        let occupied = u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(BLOCK);
+        let given_back = match policy {
+            WritePolicy::SkipIdentical if u64::try_from(stat.st_size) == Ok(size) => size,
+            _ if stat.st_nlink == 1 => occupied.min(size),
+            _ => 0,
+        };
+        self.now = self.now.saturating_sub(given_back);
+    }
+}
