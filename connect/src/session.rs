@@ -3,10 +3,12 @@
 
 mod command;
 mod endpoint;
+mod endpoints;
 mod error;
 mod owner;
 mod pacing;
 mod peers;
+mod regions;
 mod transfers;
 
 use std::sync::Arc;

@@ -1,23 +1,21 @@
 //! The session's thread: owns the NIXL agent and is the only one that calls it. Takes commands, polls notifications and
 //! writes, tells endpoints. Its end with writes in flight leaks the agent on purpose: NIXL cannot cancel.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use nixl_sys::{
-    Agent, AgentConfig, Backend, MemType, MemoryRegion, NixlDescriptor, NixlError, NotificationMap,
-    RegistrationHandle, ThreadSync,
-};
+use nixl_sys::{Agent, AgentConfig, Backend, NixlError, NotificationMap, ThreadSync};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::command::{Command, RegionId, Reply, Write};
-use super::endpoint::{Claim, Endpoint, EndpointId};
+use super::endpoint::{Claim, EndpointId};
+use super::endpoints::Endpoints;
 use super::pacing::{Pacing, Rest};
 use super::peers::Peers;
+use super::regions::Regions;
 use super::transfers::{Outcome, PostError, Transfers};
 use super::{BACKEND, Counters, SessionError};
 use crate::memory::Arena;
@@ -63,18 +61,6 @@ impl Drop for Held {
     }
 }
 
-/// Endpoints learn of the session's end however it comes.
-#[derive(Default)]
-struct Endpoints(HashMap<EndpointId, Arc<dyn Endpoint>>);
-
-impl Drop for Endpoints {
-    fn drop(&mut self) {
-        for endpoint in self.0.values() {
-            endpoint.closed();
-        }
-    }
-}
-
 /// What exists once the backend does.
 struct Live {
     backend: Backend,
@@ -85,40 +71,12 @@ struct Live {
 struct Owner {
     endpoints: Endpoints,
     live: Option<Live>,
-    /// Deregistered before their memory is unmapped: fields of the tuple drop in order.
-    regions: HashMap<RegionId, (RegistrationHandle, Arc<Arena>)>,
-    /// To be released as soon as no write uses them.
-    released: Vec<RegionId>,
+    regions: Regions,
     agent: Agent,
     peers: Peers,
     counters: Arc<Counters>,
     next_id: u64,
     next_tick: Instant,
-}
-
-/// Registers an arena's range with nixl-sys.
-#[derive(Debug)]
-struct Range<'a>(&'a Arena);
-
-impl MemoryRegion for Range<'_> {
-    #[allow(unsafe_code)] // the trait declares it so; nothing unsafe happens in it
-    unsafe fn as_ptr(&self) -> *const u8 {
-        self.0.address() as *const u8
-    }
-
-    fn size(&self) -> usize {
-        self.0.len()
-    }
-}
-
-impl NixlDescriptor for Range<'_> {
-    fn mem_type(&self) -> MemType {
-        MemType::Dram
-    }
-
-    fn device_id(&self) -> u64 {
-        0
-    }
 }
 
 impl Owner {
@@ -141,8 +99,7 @@ impl Owner {
         Ok(Self {
             endpoints: Endpoints::default(),
             live: None,
-            regions: HashMap::new(),
-            released: Vec::new(),
+            regions: Regions::default(),
             agent,
             peers: Peers::default(),
             counters,
@@ -193,7 +150,7 @@ impl Owner {
 
     /// Whether anything can come from outside.
     fn expects(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| !live.transfers.is_empty() || !self.endpoints.0.is_empty())
+        self.live.as_ref().is_some_and(|live| !live.transfers.is_empty() || !self.endpoints.is_empty())
     }
 
     fn execute(&mut self, command: Command) -> ControlFlow<mpsc::Sender<()>> {
@@ -203,15 +160,15 @@ impl Owner {
             Command::LoadPeer(peer, reply) => answer(&reply, self.load_peer(&peer)),
             Command::Register(arena, reply) => answer(&reply, self.register(arena)),
             Command::Release(region) => {
-                self.released.push(region);
-                self.release_unused();
+                self.regions.release(region);
+                self.drop_released();
             }
             Command::Open(endpoint, reply) => {
                 let id = EndpointId(self.id());
-                self.endpoints.0.insert(id, endpoint);
+                self.endpoints.open(id, endpoint);
                 answer(&reply, Ok(id));
             }
-            Command::Close(endpoint) => drop(self.endpoints.0.remove(&endpoint)),
+            Command::Close(endpoint) => self.endpoints.close(endpoint),
             Command::Write(write) => self.write(write),
             Command::Notify { peer, message } => self.notify(&peer, &message),
             Command::Shutdown(farewell) => return ControlFlow::Break(farewell),
@@ -259,44 +216,27 @@ impl Owner {
 
     fn register(&mut self, arena: Arc<Arena>) -> Result<RegionId, SessionError> {
         self.require_backend()?;
-        let handle = self
-            .agent
-            .register_memory(&Range(&arena), None)
-            .map_err(|error| SessionError::nixl("register memory (see memlock limits)", &error))?;
         let id = RegionId(self.id());
-        self.regions.insert(id, (handle, arena));
+        self.regions.register(&self.agent, id, arena)?;
         Ok(id)
     }
 
-    fn release_unused(&mut self) {
-        let Self { live, regions, released, .. } = self;
-        released.retain(|region| {
-            let used = live.as_ref().is_some_and(|live| live.transfers.uses(*region));
-            if !used {
-                regions.remove(region);
-            }
-            used
-        });
+    fn drop_released(&mut self) {
+        let transfers = self.live.as_ref().map(|live| &live.transfers);
+        self.regions.drop_released(|region| transfers.is_some_and(|transfers| transfers.uses(region)));
     }
 
     fn write(&mut self, write: Box<Write>) {
         let Some(live) = &mut self.live else { return };
-        let endpoint = self.endpoints.0.get(&write.endpoint);
         if self.peers.is_lost(&write.peer) {
             return;
         }
         self.counters.writes.fetch_add(1, Ordering::Relaxed);
         match live.transfers.post(&self.agent, write) {
             Ok(None) => {}
-            Ok(Some(write)) => {
-                if let Some(endpoint) = endpoint {
-                    endpoint.written(write.token);
-                }
-            }
+            Ok(Some(write)) => self.endpoints.written(write.endpoint, write.token),
             Err((write, PostError::Refused(error))) => {
-                if let Some(endpoint) = endpoint {
-                    endpoint.refused(write.token, &error.to_string());
-                }
+                self.endpoints.refused(write.endpoint, write.token, &error.to_string());
             }
             Err((write, PostError::PeerFailed(error))) => self.lose(&write.peer, &error.to_string()),
         }
@@ -320,15 +260,11 @@ impl Owner {
         let mut busy = self.poll_notifications();
         let mut lost = Vec::new();
         if let Some(live) = &mut self.live {
-            let endpoints = &self.endpoints.0;
+            let endpoints = &self.endpoints;
             live.transfers.poll(&self.agent, |write, outcome| {
                 busy = true;
                 match outcome {
-                    Outcome::Done => {
-                        if let Some(endpoint) = endpoints.get(&write.endpoint) {
-                            endpoint.written(write.token);
-                        }
-                    }
+                    Outcome::Done => endpoints.written(write.endpoint, write.token),
                     Outcome::PeerFailed(reason) => lost.push((Arc::clone(&write.peer), reason)),
                 }
             });
@@ -336,13 +272,13 @@ impl Owner {
         for (peer, reason) in lost {
             self.lose(&peer, &reason);
         }
-        if busy && !self.released.is_empty() {
-            self.release_unused();
+        if busy {
+            self.drop_released();
         }
         let now = Instant::now();
         if now >= self.next_tick {
             self.next_tick = now + TICK;
-            self.endpoints.0.values().for_each(|endpoint| endpoint.tick(now));
+            self.endpoints.tick(now);
         }
         busy
     }
@@ -365,12 +301,7 @@ impl Owner {
             };
             let Ok(messages) = notifications.get_notifications(peer) else { continue };
             for message in messages.filter_map(Result::ok) {
-                let taken = self
-                    .endpoints
-                    .0
-                    .values()
-                    .any(|endpoint| endpoint.notified(peer, &message) == Claim::Taken);
-                if !taken {
+                if self.endpoints.notified(peer, &message) == Claim::Foreign {
                     self.counters.foreign.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -386,7 +317,7 @@ impl Owner {
     fn lose(&mut self, peer: &str, reason: &str) {
         if self.peers.lose(peer, reason) {
             tracing::info!(peer, reason, "peer lost");
-            self.endpoints.0.values().for_each(|endpoint| endpoint.lost(peer, reason));
+            self.endpoints.lost(peer, reason);
         }
     }
 

@@ -67,7 +67,11 @@ impl Transfers {
         self.options.set_has_notification(true).map_err(PostError::Refused)?;
         let request = agent
             .create_xfer_req(XferOp::Write, &self.local, &self.remote, &write.peer, Some(&self.options))
-            .map_err(PostError::Refused)?;
+            .map_err(|error| match error {
+                // Both ranges were checked against registered memory, so what remains is a peer that NIXL has dropped.
+                NixlError::FailedToCreateXferRequest => PostError::PeerFailed(error),
+                other => PostError::Refused(other),
+            })?;
         match agent.post_xfer_req(&request, Some(&self.options)) {
             Ok(in_progress) => Ok((request, in_progress)),
             Err(error @ NixlError::InvalidParam) => Err(PostError::Refused(error)),

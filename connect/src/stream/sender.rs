@@ -1,20 +1,19 @@
 //! The sending end: gives out free slots, digests and posts them, frees them when the receiver returned them. Waits;
 //! the bytes move on the session's thread.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::StreamError;
-use super::message::{Message, StreamId};
+use super::message::Message;
 use super::progress::Progress;
 use super::ring::Ring;
 use super::send_state::{Effect, SendState};
+use super::slot_mut::SlotMut;
+use super::target::Target;
 use super::waiting::{AbortHandle, Faulty, Waiting};
-use crate::device::Device;
-use crate::digest::chunk_digest;
 use crate::memory::Slot;
-use crate::metadata::{OperationKind, RdmaMetadata};
+use crate::metadata::RdmaMetadata;
 use crate::session::{Claim, Endpoint, EndpointId, Link, RegionId, Session, Write};
 
 /// The active end of a stream to one receiver. A session can have several.
@@ -23,17 +22,8 @@ pub struct Sender {
     shared: Arc<Shared>,
 }
 
-/// Where the chunks go; known from `connect` on.
-#[derive(Debug)]
-struct Target {
-    peer: Arc<str>,
-    stream: StreamId,
-    /// The address of each of the receiver's slots.
-    slots: Vec<usize>,
-}
-
-struct Shared {
-    waiting: Arc<Waiting<SendState<Slot>>>,
+pub(super) struct Shared {
+    pub(super) waiting: Arc<Waiting<SendState<Slot>>>,
     link: Link,
     region: RegionId,
     ring: Ring,
@@ -86,11 +76,7 @@ impl Sender {
         if self.shared.target.get().is_some() {
             return Err(StreamError::Misuse("a sender is connected once"));
         }
-        let target = Target {
-            peer: receiver.agent().agent().into(),
-            stream: StreamId::of(receiver.notification_key()),
-            slots: fitting_slots(receiver, self.shared.ring)?,
-        };
+        let target = Target::of(receiver, self.shared.ring)?;
         self.shared.link.load_peer(receiver.agent().clone())?;
         let _ = self.shared.target.set(target);
         match self.shared.link.open(self.shared.clone()) {
@@ -113,7 +99,7 @@ impl Sender {
     pub fn slot(&mut self, deadline: Instant) -> Result<SlotMut, StreamError> {
         self.require_connection()?;
         let slot = self.shared.waiting.wait(deadline, "a free slot", SendState::take_free)?;
-        Ok(SlotMut { slot: Some(slot), shared: Arc::clone(&self.shared) })
+        Ok(SlotMut::new(slot, Arc::clone(&self.shared)))
     }
 
     /// Announces the end and waits until the receiver has returned every slot and knows the end. After
@@ -164,42 +150,9 @@ impl Drop for Sender {
     }
 }
 
-/// The addresses of the receiver's slots, when they are exactly as many and as large as ours.
-fn fitting_slots(receiver: &RdmaMetadata, ring: Ring) -> Result<Vec<usize>, StreamError> {
-    let malformed = |what: String| Err(StreamError::Malformed(what));
-    if receiver.operation_kind() != OperationKind::Write {
-        return malformed("the receiver offers memory to read, not to write".to_owned());
-    }
-    let descriptors = receiver.descriptors();
-    if descriptors.len() != ring.slots {
-        return malformed(format!(
-            "the receiver has {} slots, this sender {}",
-            descriptors.len(),
-            ring.slots
-        ));
-    }
-    let mut slots = Vec::with_capacity(descriptors.len());
-    for (index, descriptor) in descriptors.iter().enumerate() {
-        if descriptor.device != Device::Cpu {
-            return malformed(format!(
-                "slot {index} is on {}, a stream has slots in host memory",
-                descriptor.device
-            ));
-        }
-        if descriptor.size != ring.chunk_size as u64 {
-            return malformed(format!("slot {index} has {} bytes, not {}", descriptor.size, ring.chunk_size));
-        }
-        match usize::try_from(descriptor.ptr) {
-            Ok(address) => slots.push(address),
-            Err(_) => return malformed(format!("slot {index} has an address beyond this machine's")),
-        }
-    }
-    Ok(slots)
-}
-
 impl Shared {
     /// Posts the chunk with this number from its slot, for the first time or again.
-    fn post(&self, state: &mut SendState<Slot>, sequence: u64) {
+    pub(super) fn post(&self, state: &mut SendState<Slot>, sequence: u64) {
         let (Some(target), Some(endpoint), Some(chunk)) =
             (self.target.get(), self.endpoint.get(), state.outstanding(sequence))
         else {
@@ -297,65 +250,5 @@ impl Endpoint for Shared {
 
     fn closed(&self) {
         self.waiting.fail(StreamError::Closed);
-    }
-}
-
-/// A free slot, derefs to its bytes. Dropped without [`SlotMut::send`] it is free again.
-#[derive(Debug)]
-pub struct SlotMut {
-    /// `None` only after `send` took it.
-    slot: Option<Slot>,
-    shared: Arc<Shared>,
-}
-
-impl SlotMut {
-    /// Sends the first `length` bytes as the next chunk; gives its number. Returns before they have moved.
-    ///
-    /// # Errors
-    /// `Misuse` for a length of 0 or beyond the slot; else the stream's failure.
-    pub fn send(mut self, length: usize) -> Result<u64, StreamError> {
-        let Some(slot) = self.slot.take() else { return Err(StreamError::Closed) };
-        let (Some(bytes), Ok(wire_length)) =
-            (slot.get(..length).filter(|bytes| !bytes.is_empty()), u32::try_from(length))
-        else {
-            self.slot = Some(slot);
-            return Err(StreamError::Misuse("a chunk has at least one byte and fits its slot"));
-        };
-        let digest = chunk_digest(bytes);
-        let index = slot.index() as u32;
-        let mut state = self.shared.waiting.lock();
-        match state.begin(slot, index, wire_length, digest) {
-            Ok(sequence) => {
-                self.shared.post(&mut state, sequence);
-                Ok(sequence)
-            }
-            Err((slot, error)) => {
-                state.give_back(slot);
-                Err(error)
-            }
-        }
-    }
-}
-
-impl Deref for SlotMut {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.slot.as_deref().unwrap_or_default()
-    }
-}
-
-impl DerefMut for SlotMut {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        self.slot.as_deref_mut().unwrap_or_default()
-    }
-}
-
-impl Drop for SlotMut {
-    fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
-            self.shared.waiting.lock().give_back(slot);
-            self.shared.waiting.wake();
-        }
     }
 }
