@@ -1,0 +1,1 @@
+//! Control's connection to the launcher.

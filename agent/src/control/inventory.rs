@@ -1,0 +1,1 @@
+//! The TransferNode of this node.

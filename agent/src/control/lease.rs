@@ -1,0 +1,1 @@
+//! The node's Lease, and the fence that rests on its renewal.

@@ -1,0 +1,1 @@
+//! The pool of workers: warm ones, supervision, proof of their end.

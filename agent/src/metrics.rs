@@ -1,0 +1,1 @@
+//! The agent's metrics, in a registry of their own.

@@ -1,0 +1,1 @@
+//! `/metrics`, `/readyz` and `/healthz` over HTTP.

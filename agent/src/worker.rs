@@ -1,0 +1,1 @@
+//! The worker process: NIXL, staging memory, nothing worth stealing.
