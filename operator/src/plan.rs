@@ -154,7 +154,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     cleanup::retire(&stale, input.cluster, &mut plan.actions);
 
     if run::is_over(&status) {
-        cleanup::after_the_end(&current, &status, input.cluster, &mut plan.actions);
+        cleanup::after_the_end(&current, &status, input.cluster, input.now, &mut plan);
         run::acknowledge(input.job, &mut status);
         settle(input, &before, status, &mut plan);
         return plan;
@@ -172,10 +172,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
         input,
         status: &status,
         source: &source,
-        stale: &stale,
         halt,
         taken: BTreeMap::new(),
-        now,
+        now: input.now,
     };
     let states: Vec<State> = wanted.iter().map(|hop| hop::decide(hop, &mut context, &mut plan)).collect();
     plan.active = states.iter().filter(|state| state.is_active()).count() as u32;

@@ -1,9 +1,10 @@
 //! Tasks that nobody needs any more: of older runs, of nodes that left, older attempts, of deleted jobs. The agents are
 //! asked to end; the finalizer goes when both halves are terminal or their agents gone. Pure.
 
+use jiff::Timestamp;
 use nixl_transfer_crds::{TransferTask, job::TransferJobStatus, names::TASK_FINALIZER};
 
-use super::{Action, TaskRef, hop, nodes::Wanted, run};
+use super::{Action, Plan, TaskRef, hop, nodes::Wanted, run};
 use crate::cluster::Cluster;
 
 /// Of a job that is gone: deletes every task, which asks the agents to end, and releases those that are over.
@@ -62,23 +63,21 @@ pub fn superseded(
     }
 }
 
-/// When the run has ended: whatever still runs after a failure is cancelled; the records stay. After a success a source
-/// that has not yet reported its end needs nobody's help.
+/// When the run has ended: whatever still runs after a failure is cancelled; the records stay.
 pub fn after_the_end(
     tasks: &[&TransferTask],
     status: &TransferJobStatus,
     cluster: &Cluster,
-    actions: &mut Vec<Action>,
+    now: Timestamp,
+    plan: &mut Plan,
 ) {
     for task in tasks {
         if task.metadata.deletion_timestamp.is_some() {
-            release(task, cluster, actions);
-        } else if run::has_failed(status)
-            && !task.spec.cancel
-            && !hop::is_over(task, cluster)
-            && !hop::has_succeeded(task)
-        {
-            actions.push(Action::Cancel(TaskRef::of(task)));
+            release(task, cluster, &mut plan.actions);
+        } else if hop::has_succeeded(task) {
+            hop::release_source(task, now, plan);
+        } else if run::has_failed(status) && !task.spec.cancel && !hop::is_over(task, cluster) {
+            plan.actions.push(Action::Cancel(TaskRef::of(task)));
         }
     }
 }

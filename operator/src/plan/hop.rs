@@ -30,8 +30,6 @@ pub struct Context<'a> {
     pub status: &'a TransferJobStatus,
     /// The source, or what stands in its way.
     pub source: &'a Result<Chosen, Block>,
-    /// Tasks of earlier runs.
-    pub stale: &'a [&'a TransferTask],
     /// Whether the run is being stopped.
     pub halt: Option<Halt>,
     /// Slots that this plan has taken already.
@@ -101,6 +99,21 @@ fn open_halves(task: &TransferTask) -> Vec<&str> {
     nodes.into_iter().filter(|(state, _)| open(*state)).map(|(_, node)| node.as_str()).collect()
 }
 
+/// A source whose target has everything ends by itself; one that has not, long after, is asked to, or it would hold its
+/// slot for ever.
+pub fn release_source(task: &TransferTask, now: Timestamp, plan: &mut Plan) {
+    if open_halves(task).is_empty() || task.spec.cancel || task.metadata.deletion_timestamp.is_some() {
+        return;
+    }
+    let until =
+        deadline::after(deadline::last_transition(task).unwrap_or(now), deadline::ENDING_GRACE_SECONDS);
+    if now < until {
+        plan.wake(until);
+    } else {
+        plan.actions.push(Action::Cancel(TaskRef::of(task)));
+    }
+}
+
 /// What the next attempt is, and since when it is waited for.
 struct Next {
     attempt: i32,
@@ -113,6 +126,7 @@ struct Next {
 pub fn decide(hop: &Wanted<'_>, context: &mut Context<'_>, plan: &mut Plan) -> State {
     if let Some(task) = hop.latest {
         if has_succeeded(task) {
+            release_source(task, context.now, plan);
             return State::Succeeded;
         }
         if let Some(state) = under_way(task, context, plan) {
@@ -146,7 +160,7 @@ fn under_way(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Opt
     let failed = cause::of(task);
     let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
     let cancel = |plan: &mut Plan| {
-        if !task.spec.cancel {
+        if !asked {
             plan.actions.push(Action::Cancel(TaskRef::of(task)));
         }
     };
@@ -190,6 +204,10 @@ fn under_way(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Opt
         return Some(State::Failed(Cause::new(Reason::DeadlineExceeded, message)));
     }
     let (source, target) = sides(task);
+    if [source, target].contains(&Some(SideState::Cancelled)) {
+        let message = format!("an agent ended its half of attempt {} without being asked", task.spec.attempt);
+        return Some(judge(task, Reason::WorkerLost, message, now, plan));
+    }
     let waits = cause::waits(task);
     if let Some(until) = deadline::pending_until(task) {
         if now >= until {
@@ -293,7 +311,7 @@ fn start(hop: &Wanted<'_>, next: Next, context: &mut Context<'_>, plan: &mut Pla
         }
         let source = context.source.as_ref().map_err(Clone::clone)?;
         let target = target?;
-        match nodes::unfinished_before(input, &source.node, hop, context.stale) {
+        match nodes::unfinished_before(input, context.status.run, &source.node, hop) {
             Some(block) => Err(block),
             None => Ok((source, target)),
         }

@@ -246,17 +246,21 @@ pub fn target(input: &Input<'_>, hop: &Wanted<'_>) -> Result<String, Block> {
         .map(|agent| agent.instance.clone())
 }
 
-/// Attempts of earlier runs that still do something where this hop would read or write.
-pub fn unfinished_before(
-    input: &Input<'_>,
-    source: &str,
-    hop: &Wanted<'_>,
-    stale: &[&TransferTask],
-) -> Option<Block> {
-    let task = stale.iter().find(|task| {
-        let target = &task.spec.target.node_name;
-        (target == &hop.node || target == source) && !hop::is_over(task, input.cluster)
-    })?;
+/// An attempt that still does something where this hop would read or write: of an earlier run, or meant for a node of
+/// the same name that is gone.
+pub fn unfinished_before(input: &Input<'_>, run: i64, source: &str, hop: &Wanted<'_>) -> Option<Block> {
+    let in_the_way = |task: &&&TransferTask| {
+        let target = &task.spec.target;
+        match task.spec.run == run {
+            false => target.node_name == hop.node || target.node_name == source,
+            true => {
+                target.node_name == hop.node
+                    && target.destination == hop.destination.name
+                    && Some(&target.node_uid) != hop.uid.as_ref()
+            }
+        }
+    };
+    let task = input.tasks.iter().filter(in_the_way).find(|task| !hop::is_over(task, input.cluster))?;
     Some(Block {
         reason: Reason::Pending,
         message: format!(

@@ -1,0 +1,200 @@
+//! Any sequence of events ends, once events stop and time passes, Complete, Failed or Suspended; what must never happen
+//! is checked by the model at every write.
+
+use nixl_transfer_crds::{condition, task::SideState};
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::model::{Behaviour, World, at, everywhere, halves, job};
+
+#[derive(Clone, Debug)]
+enum Event {
+    Operate { writes: usize },
+    Agents,
+    Report { task: usize, target: bool, state: SideState, reason: &'static str },
+    Lose(&'static str),
+    Find { node: &'static str, restarted: bool },
+    Leave(&'static str),
+    Join(&'static str),
+    Behave(&'static str, Behaviour),
+    Drain(&'static str, bool),
+    Suspend(bool),
+    Trigger,
+    NewPath,
+    BackoffLimit(i32),
+    ActiveDeadline(Option<i64>),
+    DeleteTask(usize),
+    ForgetEverything,
+    Pass(i64),
+}
+
+const REASONS: [&str; 8] = [
+    "PeerLost",
+    "WorkerLost",
+    "SourceNotFound",
+    "IoError",
+    "DestinationBusy",
+    "IntegrityError",
+    "ProgressDeadlineExceeded",
+    "SomethingNew",
+];
+
+fn event() -> impl Strategy<Value = Event> {
+    let node = || prop::sample::select(vec!["a", "b", "c"]);
+    let reason = || prop::sample::select(REASONS.to_vec());
+    let state = || {
+        prop::sample::select(vec![
+            SideState::Pending,
+            SideState::Prepared,
+            SideState::Active,
+            SideState::Succeeded,
+            SideState::Failed,
+            SideState::Cancelled,
+        ])
+    };
+    prop_oneof![
+        6 => prop_oneof![Just(usize::MAX), 0..4usize].prop_map(|writes| Event::Operate { writes }),
+        4 => Just(Event::Agents),
+        6 => (0..6usize, any::<bool>(), state(), reason()).prop_map(|(task, target, state, reason)| Event::Report { task, target, state, reason }),
+        2 => node().prop_map(Event::Lose),
+        3 => (node(), any::<bool>()).prop_map(|(node, restarted)| Event::Find { node, restarted }),
+        1 => node().prop_map(Event::Leave),
+        2 => node().prop_map(Event::Join),
+        2 => (node(), prop_oneof![Just(Behaviour::Works), Just(Behaviour::Hangs), reason().prop_map(Behaviour::Fails)]).prop_map(|(node, behaviour)| Event::Behave(node, behaviour)),
+        1 => (node(), any::<bool>()).prop_map(|(node, drained)| Event::Drain(node, drained)),
+        2 => any::<bool>().prop_map(Event::Suspend),
+        1 => Just(Event::Trigger),
+        1 => Just(Event::NewPath),
+        1 => (0..4i32).prop_map(Event::BackoffLimit),
+        1 => prop::option::of(1..900i64).prop_map(Event::ActiveDeadline),
+        1 => (0..6usize).prop_map(Event::DeleteTask),
+        1 => Just(Event::ForgetEverything),
+        4 => prop_oneof![0..20i64, 20..1000i64].prop_map(Event::Pass),
+    ]
+}
+
+fn happen(world: &mut World, event: Event) {
+    world.log.push(format!("{} {event:?}", world.now));
+    match event {
+        Event::Operate { writes } => {
+            world.operate(writes);
+        }
+        Event::Agents => {
+            world.agents(true);
+        }
+        Event::Report { task, target, state, reason } => {
+            let Some(name) = world.tasks.keys().nth(task).cloned() else { return };
+            let task = &world.tasks[&name];
+            let (node, open) = halves(task)[usize::from(target)].clone();
+            let instance = if target { &task.spec.target.instance } else { &task.spec.source.instance };
+            let view = world.cluster.nodes.get(&node);
+            let lives = view.is_some_and(|view| {
+                !view.is_gone() && view.agent.as_ref().is_some_and(|agent| agent.instance == *instance)
+            });
+            let before = task.status.as_ref().and_then(|status| {
+                if target {
+                    status.target.as_ref().map(|half| half.state)
+                } else {
+                    status.source.as_ref().map(|half| half.state)
+                }
+            });
+            if open && lives && Some(state) >= before {
+                world.report(&name, target, state, (state == SideState::Failed).then_some(reason));
+            }
+        }
+        Event::Lose(node) => world.lose(node),
+        Event::Find { node, restarted } => world.find(node, restarted),
+        Event::Leave(node) => {
+            world.cluster.nodes.remove(node);
+        }
+        Event::Join(node) => {
+            if !world.cluster.nodes.contains_key(node) {
+                world.join(node);
+            }
+        }
+        Event::Behave(node, behaviour) => {
+            world.behaviour.insert(node.into(), behaviour);
+        }
+        Event::Drain(node, drained) => {
+            if let Some(agent) = world.cluster.nodes.get_mut(node).and_then(|view| view.agent.as_mut()) {
+                agent.unready = drained.then(|| "it is drained".into());
+            }
+        }
+        Event::Suspend(suspend) => world.edit(|job| job.spec.suspend = suspend),
+        Event::Trigger => world.edit(|job| job.spec.trigger.push('x')),
+        Event::NewPath => world.edit(|job| job.spec.destinations[0].volume.path.push('x')),
+        Event::BackoffLimit(limit) => world.edit(|job| job.spec.backoff_limit = limit),
+        Event::ActiveDeadline(seconds) => world.edit(|job| job.spec.active_deadline_seconds = seconds),
+        Event::DeleteTask(task) => {
+            let now = world.now;
+            if let Some(task) = world.tasks.values_mut().nth(task)
+                && task.metadata.deletion_timestamp.is_none()
+            {
+                task.metadata.deletion_timestamp =
+                    Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+            }
+        }
+        Event::ForgetEverything => world.memory = Default::default(),
+        Event::Pass(seconds) => world.pass(seconds),
+    }
+}
+
+fn destinations() -> impl Strategy<Value = serde_json::Value> {
+    prop_oneof![
+        Just(json!([at("one", "b")])),
+        Just(json!([at("one", "b"), at("two", "c")])),
+        Just(json!([everywhere("all", "from")])),
+        Just(json!([everywhere("all", "to"), at("one", "c")])),
+    ]
+}
+
+fn source() -> impl Strategy<Value = serde_json::Value> {
+    prop_oneof![
+        3 => Just(json!({"name": "a"})),
+        1 => Just(json!({"selector": {"matchLabels": {"role": "data"}}})),
+    ]
+}
+
+/// A thousand sequences, or as many as PROPTEST_CASES says when that is more.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: default.cases.max(1_000),
+        max_shrink_iters: 4_000,
+        failure_persistence: None,
+        ..default
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn any_sequence_of_events_ends_well(
+        source in source(),
+        destinations in destinations(),
+        events in prop::collection::vec(event(), 0..60),
+    ) {
+        let mut job = job(destinations);
+        job.spec.source.node = serde_json::from_value(source).unwrap();
+        // Where the data is, is one node only in the model's check of served nodes.
+        prop_assume!(job.spec.source.node.name.is_some() || job.spec.destinations.iter().all(|to| to.volume.path != "from"));
+        let mut world = World::new(job);
+        for event in events {
+            happen(&mut world, event);
+        }
+        world.settle();
+        let ended = [condition::COMPLETE, condition::FAILED, condition::SUSPENDED].map(|kind| world.is(kind));
+        prop_assert_eq!(ended.iter().filter(|ended| **ended).count(), 1, "{:#?}", world.log);
+        prop_assert_eq!(world.status().observed_generation, world.job.as_ref().unwrap().metadata.generation);
+        for task in world.tasks.values() {
+            let over = halves(task).iter().all(|(node, open)| !open || world.cluster.is_gone(node));
+            prop_assert!(over || !world.is(condition::FAILED), "{:#?}", world.log);
+        }
+
+        // Then the job is deleted, and nothing stays.
+        world.job = None;
+        world.settle();
+        prop_assert!(world.tasks.is_empty(), "{:#?}", world.log);
+    }
+}

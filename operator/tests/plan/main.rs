@@ -1,0 +1,6 @@
+//! Tests of the pure plan: tables of single decisions, and a model of the world in which any sequence of events must
+//! end well. No API server, no clock, no I/O.
+
+mod any_sequence;
+mod model;
+mod tables;

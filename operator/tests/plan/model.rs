@@ -1,0 +1,463 @@
+//! A small world: the API server's objects, agents that do what agents do, an operator that plans and writes, and may
+//! lose its memory between any two writes. Every write is checked against the rules that must always hold.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use nixl_transfer_crds::{
+    TransferJob, TransferTask, condition,
+    job::TransferJobStatus,
+    names::TASK_FINALIZER,
+    task::{
+        SideState, TransferTaskStatus,
+        status::{SourceSide, TargetSide},
+    },
+};
+use serde_json::json;
+use transfer_operator::{
+    cluster::{AgentView, Cluster, Liveness, NodeView, VolumeView},
+    memory::Memory,
+    plan::{self, Action, Input, Plan},
+    slots::Slots,
+};
+
+/// How the agent of a node behaves while it lives. All end what they are asked to end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Behaviour {
+    /// Moves data.
+    Works,
+    /// Takes tasks and never gets anywhere.
+    Hangs,
+    /// Fails every task that it receives, for this reason.
+    Fails(&'static str),
+}
+
+/// The world.
+pub struct World {
+    pub job: Option<TransferJob>,
+    pub tasks: BTreeMap<String, TransferTask>,
+    pub cluster: Cluster,
+    pub behaviour: BTreeMap<String, Behaviour>,
+    pub memory: Memory,
+    pub now: Timestamp,
+    pub log: Vec<String>,
+    counter: u64,
+}
+
+/// A job from node `a` to what the second argument selects.
+pub fn job(destinations: serde_json::Value) -> TransferJob {
+    serde_json::from_value(json!({
+        "apiVersion": "nixl-transfer.io/v1alpha1",
+        "kind": "TransferJob",
+        "metadata": {"name": "job", "namespace": "ns", "uid": "job-uid", "generation": 1},
+        "spec": {
+            "source": {"node": {"name": "a"}, "volume": {"name": "v", "path": "from"}},
+            "destinations": destinations,
+        }
+    }))
+    .unwrap()
+}
+
+/// A destination at one node.
+pub fn at(name: &str, node: &str) -> serde_json::Value {
+    json!({"name": name, "node": {"name": node}, "volume": {"name": "v", "path": "to"}})
+}
+
+/// A destination at every node with the label `role: data`.
+pub fn everywhere(name: &str, path: &str) -> serde_json::Value {
+    json!({"name": name, "node": {"selector": {"matchLabels": {"role": "data"}}}, "volume": {"name": "v", "path": path}})
+}
+
+impl World {
+    /// Nodes a, b, c with working agents, all with `role: data`, and a job.
+    pub fn new(job: TransferJob) -> Self {
+        let mut world = Self {
+            job: Some(job),
+            tasks: BTreeMap::new(),
+            cluster: Cluster::default(),
+            behaviour: BTreeMap::new(),
+            memory: Memory::default(),
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            log: Vec::new(),
+            counter: 0,
+        };
+        for name in ["a", "b", "c"] {
+            world.join(name);
+            world.behaviour.insert(name.into(), Behaviour::Works);
+        }
+        world
+    }
+
+    fn fresh(&mut self, what: &str) -> String {
+        self.counter += 1;
+        format!("{what}-{}", self.counter)
+    }
+
+    /// A node joins, or comes back as another node of that name.
+    pub fn join(&mut self, name: &str) {
+        let (uid, instance) = (self.fresh(name), self.fresh("instance"));
+        let volume = |read_only, namespace: &str| VolumeView {
+            read_only,
+            allowed_namespaces: vec![namespace.to_string()],
+        };
+        let volumes = [
+            ("v", volume(false, "*")),
+            ("read-only", volume(true, "*")),
+            ("private", volume(false, "other")),
+        ];
+        let view = NodeView {
+            uid: Some(uid),
+            labels: [("role".to_string(), "data".to_string())].into(),
+            agent: Some(AgentView {
+                instance,
+                unready: None,
+                slots: 4,
+                volumes: volumes.map(|(name, view)| (name.to_string(), view)).into(),
+            }),
+            lease: Liveness::Fresh,
+        };
+        self.cluster.nodes.insert(name.into(), view);
+    }
+
+    /// The agent's Lease is not renewed any more, and that was seen.
+    pub fn lose(&mut self, name: &str) {
+        if let Some(view) = self.cluster.nodes.get_mut(name) {
+            view.lease = Liveness::Gone;
+        }
+    }
+
+    /// The agent is back: the same process, or a new one.
+    pub fn find(&mut self, name: &str, restarted: bool) {
+        let instance = self.fresh("instance");
+        if let Some(view) = self.cluster.nodes.get_mut(name) {
+            view.lease = Liveness::Fresh;
+            if let Some(agent) = view.agent.as_mut().filter(|_| restarted) {
+                agent.instance = instance;
+            }
+        }
+    }
+
+    /// The job's status.
+    pub fn status(&self) -> TransferJobStatus {
+        self.job.as_ref().and_then(|job| job.status.clone()).unwrap_or_default()
+    }
+
+    /// Whether a condition of the job is True.
+    pub fn is(&self, kind: &str) -> bool {
+        condition::is_true(&self.status().conditions, kind)
+    }
+
+    /// The reason of the condition Ready.
+    pub fn reason(&self) -> String {
+        condition::find(&self.status().conditions, condition::READY)
+            .map(|condition| condition.reason.clone())
+            .unwrap_or_default()
+    }
+
+    /// Changes the spec as a user does.
+    pub fn edit(&mut self, change: impl FnOnce(&mut TransferJob)) {
+        if let Some(job) = &mut self.job {
+            change(job);
+            job.metadata.generation = job.metadata.generation.map(|generation| generation + 1);
+        }
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+    }
+
+    /// What the operator would do now.
+    pub fn plan(&mut self) -> Plan {
+        let tasks: Vec<&TransferTask> = self.tasks.values().collect();
+        let Some(job) = &self.job else { return plan::plan_deleted(&tasks, &self.cluster) };
+        let mut slots = Slots::default();
+        for (name, task) in &self.tasks {
+            slots.update(name, task);
+        }
+        self.memory.observe(&tasks, job.status.as_ref().map_or(0, |status| status.run), self.now);
+        let input = Input {
+            job,
+            tasks: &tasks,
+            cluster: &self.cluster,
+            slots: &slots,
+            memory: &self.memory,
+            backoff_base: 10,
+            now: self.now,
+        };
+        let plan = plan::plan(&input);
+        assert_eq!(plan, plan::plan(&input), "the same input gives the same plan");
+        self.memory.set_queued(plan.queued.clone());
+        plan
+    }
+
+    /// Plans once and writes; after so many writes the operator dies. Returns whether anything was written, and when
+    /// to come back.
+    pub fn operate(&mut self, writes: usize) -> (bool, Option<Timestamp>) {
+        let plan = self.plan();
+        let (wake_at, mut left) = (plan.wake_at, writes);
+        let written = plan.status.is_some() || !plan.actions.is_empty();
+        if let Some(status) = plan.status {
+            if left == 0 {
+                self.memory = Memory::default();
+                return (written, wake_at);
+            }
+            left -= 1;
+            self.write_status(*status);
+        }
+        for action in plan.actions {
+            if left == 0 {
+                self.memory = Memory::default();
+                return (written, wake_at);
+            }
+            left -= 1;
+            self.write(action);
+        }
+        (written, wake_at)
+    }
+
+    fn write_status(&mut self, status: TransferJobStatus) {
+        let before = self.status();
+        assert!(status.run == before.run || status.run == before.run + 1, "runs are counted one by one");
+        assert!(before != status, "a write that changes nothing");
+        self.log.push(format!(
+            "{} status run {} {:?} {}",
+            self.now,
+            status.run,
+            status.phase,
+            serde_json::to_string(&status.conditions).unwrap()
+        ));
+        self.memory.last_write = Some(self.now);
+        let job = self.job.as_mut().unwrap();
+        // Times lose what is below a second on their way through the API server.
+        job.status = Some(serde_json::from_value(serde_json::to_value(&status).unwrap()).unwrap());
+        let was =
+            before.run == self.status().run && condition::is_true(&before.conditions, condition::COMPLETE);
+        if self.is(condition::COMPLETE) && !was {
+            self.check_complete();
+        }
+        let kstatus = [condition::RECONCILING, condition::STALLED].map(|kind| self.is(kind));
+        assert!(kstatus != [true, true], "never reconciling and stalled");
+        let (ready, over) = (self.is(condition::READY), self.is(condition::COMPLETE));
+        assert_eq!(ready, over, "Ready exactly when Complete");
+        assert_eq!(self.is(condition::FAILED), self.is(condition::STALLED));
+    }
+
+    /// Rule: never Complete without success at every wanted node.
+    fn check_complete(&self) {
+        let (job, status) = (self.job.as_ref().unwrap(), self.status());
+        for destination in &job.spec.destinations {
+            let nodes: Vec<String> = match &destination.node.name {
+                Some(name) => vec![name.clone()],
+                None => self
+                    .cluster
+                    .nodes
+                    .iter()
+                    .filter(|(_, view)| view.uid.is_some())
+                    .map(|(name, _)| name.clone())
+                    .collect(),
+            };
+            for node in nodes {
+                let same = destination.volume.path == job.spec.source.volume.at.path && node == "a";
+                let uid = self.cluster.nodes.get(&node).and_then(|view| view.uid.clone());
+                let has = self.tasks.values().any(|task| {
+                    let target = task.status.as_ref().and_then(|status| status.target.as_ref());
+                    task.spec.run == status.run
+                        && task.spec.target.destination == destination.name
+                        && task.spec.target.node_name == node
+                        && uid.as_ref().is_none_or(|uid| *uid == task.spec.target.node_uid)
+                        && target.is_some_and(|half| half.state == SideState::Succeeded)
+                });
+                assert!(same || has, "Complete, and {node} has nothing: {:#?}", self.log);
+            }
+        }
+    }
+
+    fn write(&mut self, action: Action) {
+        self.log.push(format!("{} {action:?}", self.now));
+        match action {
+            Action::Create(task) => self.create(*task),
+            Action::Cancel(task) => {
+                let task = self.tasks.get_mut(&task.name).expect("cancels what exists");
+                assert!(!task.spec.cancel, "cancelled twice");
+                task.spec.cancel = true;
+            }
+            Action::Verdict(task, verdict) => {
+                let task = self.tasks.get_mut(&task.name).expect("judges what exists");
+                let status = task.status.get_or_insert_with(TransferTaskStatus::default);
+                assert!(status.verdict.is_none(), "a verdict is given once");
+                status.verdict = Some(verdict);
+            }
+            Action::Delete(task) => {
+                let now = self.now;
+                let task = self.tasks.get_mut(&task.name).expect("deletes what exists");
+                assert!(task.metadata.deletion_timestamp.is_none(), "deleted twice");
+                task.metadata.deletion_timestamp = Some(Time(now));
+            }
+            Action::Release { task, keep, .. } => {
+                assert!(keep.is_empty());
+                let task = self.tasks.remove(&task.name).expect("releases what exists");
+                assert!(task.metadata.deletion_timestamp.is_some());
+                for (node, open) in halves(&task) {
+                    assert!(!open || self.cluster.is_gone(&node), "released while {node} may still write");
+                }
+            }
+        }
+    }
+
+    /// Rules: no two attempts at one place, attempts counted up, failures bounded, status before tasks.
+    fn create(&mut self, mut task: TransferTask) {
+        let name = task.metadata.name.clone().unwrap();
+        let (job, status) = (self.job.as_ref().unwrap(), self.status());
+        assert_eq!(task.spec.run, status.run, "the status is written before the tasks");
+        assert!(status.source.is_some(), "the source is written before the tasks");
+        assert!(task.spec.failures <= job.spec.backoff_limit);
+        for other in self.tasks.values() {
+            let (a, b) = (&task.spec.target, &other.spec.target);
+            if a.node_name != b.node_name
+                || (a.destination != b.destination && task.spec.run == other.spec.run)
+            {
+                continue;
+            }
+            let open = halves(other)[1].1;
+            assert!(
+                !open,
+                "{name} is started while {:?} may still write: {:#?}",
+                other.metadata.name, self.log
+            );
+            if task.spec.run == other.spec.run && a.node_uid == b.node_uid {
+                assert!(task.spec.attempt > other.spec.attempt);
+                assert!(
+                    !matches!(other.status.as_ref().and_then(|status| status.target.as_ref()), Some(half) if half.state == SideState::Succeeded)
+                );
+            }
+        }
+        assert_eq!(task.metadata.finalizers.as_deref(), Some(&[TASK_FINALIZER.to_string()][..]));
+        task.metadata.uid = Some(self.fresh("task"));
+        task.metadata.creation_timestamp = Some(Time(self.now));
+        assert!(self.tasks.insert(name, task).is_none(), "created twice");
+    }
+
+    /// One agent writes one side of one task: `state`, and why it failed.
+    pub fn report(&mut self, name: &str, target: bool, state: SideState, reason: Option<&str>) {
+        let now = Some(Time(self.now));
+        let Some(task) = self.tasks.get_mut(name) else { return };
+        let status = task.status.get_or_insert_with(TransferTaskStatus::default);
+        let (reason, message) = (reason.map(str::to_string), reason.map(|_| "as told".to_string()));
+        let side = json!({"state": state, "reason": reason, "message": message, "lastTransitionTime": now});
+        if target {
+            let mut half: TargetSide = serde_json::from_value(side).unwrap();
+            let before = status.target.as_ref();
+            half.bytes_total = Some(100);
+            half.bytes_done = match state {
+                SideState::Succeeded => Some(100),
+                SideState::Active => Some(before.and_then(|half| half.bytes_done).unwrap_or(0) + 1),
+                _ => before.and_then(|half| half.bytes_done),
+            };
+            status.target = Some(half);
+        } else {
+            status.source = Some(serde_json::from_value::<SourceSide>(side).unwrap());
+        }
+    }
+
+    /// What every living agent does by itself: ends what it is asked to end and what another instance began; then, if
+    /// `moving`, one step of work. Returns whether anything was written.
+    pub fn agents(&mut self, moving: bool) -> bool {
+        let mut written = false;
+        for name in self.tasks.keys().cloned().collect::<Vec<_>>() {
+            for (target, (node, open)) in [false, true].into_iter().zip(halves(&self.tasks[&name])) {
+                let task = &self.tasks[&name];
+                let view = self.cluster.nodes.get(&node);
+                let Some(agent) =
+                    view.filter(|view| view.lease == Liveness::Fresh).and_then(|view| view.agent.as_ref())
+                else {
+                    continue;
+                };
+                if !open {
+                    continue;
+                }
+                let began = if target { &task.spec.target.instance } else { &task.spec.source.instance };
+                let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
+                let (own, other) = sides(task, target);
+                let step = if asked {
+                    Some((SideState::Cancelled, Some("Cancelled")))
+                } else if *began != agent.instance {
+                    Some((SideState::Failed, Some("AgentRestarted")))
+                } else if !moving {
+                    None
+                } else {
+                    match (&self.behaviour[&node], own) {
+                        (Behaviour::Fails(reason), _) if target => Some((SideState::Failed, Some(*reason))),
+                        (_, None) => Some((SideState::Prepared, None)),
+                        (Behaviour::Works, _)
+                            if other == Some(SideState::Failed) || other == Some(SideState::Cancelled) =>
+                        {
+                            Some((SideState::Failed, Some("PeerLost")))
+                        }
+                        (Behaviour::Works, Some(SideState::Prepared))
+                            if other >= Some(SideState::Prepared) =>
+                        {
+                            Some((SideState::Active, None))
+                        }
+                        (Behaviour::Works, Some(SideState::Active))
+                            if target && other == Some(SideState::Active) =>
+                        {
+                            Some((SideState::Succeeded, None))
+                        }
+                        (Behaviour::Works, Some(SideState::Active))
+                            if !target && other == Some(SideState::Succeeded) =>
+                        {
+                            Some((SideState::Succeeded, None))
+                        }
+                        _ => None,
+                    }
+                };
+                if let Some((state, reason)) = step {
+                    self.log.push(format!(
+                        "{} {name} {} {state:?} {reason:?}",
+                        self.now,
+                        if target { "target" } else { "source" }
+                    ));
+                    self.report(&name, target, state, reason);
+                    written = true;
+                }
+            }
+        }
+        written
+    }
+
+    /// Lets operator and agents go on until nobody has anything to do, time passing as needed.
+    pub fn settle(&mut self) {
+        for _ in 0..2_000 {
+            let acted = self.agents(true);
+            let (written, wake_at) = self.operate(usize::MAX);
+            if acted || written {
+                continue;
+            }
+            match wake_at {
+                None => return,
+                Some(at) => {
+                    assert!(at > self.now, "to come back at once is to spin: {:#?}", self.log);
+                    self.now = at;
+                }
+            }
+        }
+        panic!("no end: {:#?}", &self.log[self.log.len().saturating_sub(60)..]);
+    }
+}
+
+/// Node of each half, source first, and whether it is still open.
+pub fn halves(task: &TransferTask) -> [(String, bool); 2] {
+    let open = |state: Option<SideState>| !state.is_some_and(SideState::is_terminal);
+    let (source, target) = sides(task, false);
+    [(task.spec.source.node_name.clone(), open(source)), (task.spec.target.node_name.clone(), open(target))]
+}
+
+/// The states of one side and of the other.
+fn sides(task: &TransferTask, target: bool) -> (Option<SideState>, Option<SideState>) {
+    let status = task.status.as_ref();
+    let from = status.and_then(|status| status.source.as_ref()).map(|half| half.state);
+    let to = status.and_then(|status| status.target.as_ref()).map(|half| half.state);
+    if target { (to, from) } else { (from, to) }
+}
