@@ -23,7 +23,7 @@ pub use error::SessionError;
 
 use crate::library::Library;
 use crate::memory::Arena;
-use crate::metadata::{CheckedMetadata, Encoding, encode_agent_metadata};
+use crate::metadata::{CheckedMetadata, Encoding, MemoryKind, encode_agent_metadata};
 use command::{Command, Reply};
 
 /// Longest wait for the session's thread to answer a command. The slowest one, the first load of the UCX plugin, takes
@@ -92,6 +92,11 @@ impl Session {
     /// When it exists already, or UCX refuses.
     pub fn create_backend(&self) -> Result<(), SessionError> {
         self.link.ask("create_backend", Command::CreateBackend)
+    }
+
+    /// The kinds of memory that the UCX plugin says it can move; known without a backend.
+    pub fn memory_kinds(&self) -> Result<Vec<MemoryKind>, SessionError> {
+        self.link.ask("memory_kinds", Command::MemoryKinds)
     }
 
     /// The agent's metadata in text form, as it stands at this moment: with no memory registered it exposes none, which

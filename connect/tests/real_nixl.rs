@@ -160,6 +160,7 @@ fn waits_end_when_aborted_and_when_the_session_ends() -> Outcome {
 fn an_active_side_exposes_no_memory_and_a_warm_session_has_no_backend() -> Outcome {
     let mut child = Peer::start("warm", &[])?;
     assert_eq!(child.expect("before")?, "the backend was not created yet");
+    assert_eq!(child.expect("dram")?, "true");
     assert_eq!(child.expect("sections")?, "0");
     assert_eq!(child.expect("twice")?, "the backend exists already");
     assert_eq!(child.expect("version")?, "true");

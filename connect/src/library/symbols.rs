@@ -15,6 +15,8 @@ pub(super) const NEEDED: &[&CStr] = &[
     c"nixl_capi_destroy_agent",
     c"nixl_capi_get_plugin_params",
     c"nixl_capi_destroy_params",
+    c"nixl_capi_mem_list_size",
+    c"nixl_capi_mem_list_get",
     c"nixl_capi_destroy_mem_list",
     c"nixl_capi_create_backend",
     c"nixl_capi_destroy_backend",

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use super::SessionError;
 use super::endpoint::{Endpoint, EndpointId};
 use crate::memory::Arena;
-use crate::metadata::CheckedMetadata;
+use crate::metadata::{CheckedMetadata, MemoryKind};
 
 pub(super) type Reply<T> = mpsc::Sender<Result<T, SessionError>>;
 
@@ -37,6 +37,7 @@ pub(crate) struct Write {
 
 pub(super) enum Command {
     CreateBackend(Reply<()>),
+    MemoryKinds(Reply<Vec<MemoryKind>>),
     Metadata(Reply<Vec<u8>>),
     LoadPeer(Box<CheckedMetadata>, Reply<()>),
     Register(Arc<Arena>, Reply<RegionId>),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use nixl_sys::{Agent, AgentConfig, Backend, NixlError, NotificationMap, ThreadSync};
+use nixl_sys::{Agent, AgentConfig, Backend, MemType, NixlError, NotificationMap, ThreadSync};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::command::{Command, RegionId, Reply, Write};
@@ -19,7 +19,7 @@ use super::regions::Regions;
 use super::transfers::{Outcome, PostError, Transfers};
 use super::{BACKEND, Counters, SessionError};
 use crate::memory::Arena;
-use crate::metadata::CheckedMetadata;
+use crate::metadata::{CheckedMetadata, MemoryKind};
 
 /// How often endpoints are told that time passes.
 const TICK: Duration = Duration::from_secs(1);
@@ -156,6 +156,7 @@ impl Owner {
     fn execute(&mut self, command: Command) -> ControlFlow<mpsc::Sender<()>> {
         match command {
             Command::CreateBackend(reply) => answer(&reply, self.create_backend()),
+            Command::MemoryKinds(reply) => answer(&reply, self.memory_kinds()),
             Command::Metadata(reply) => answer(&reply, self.metadata()),
             Command::LoadPeer(peer, reply) => answer(&reply, self.load_peer(&peer)),
             Command::Register(arena, reply) => answer(&reply, self.register(arena)),
@@ -187,6 +188,23 @@ impl Owner {
         let notifications = NotificationMap::new().map_err(nixl)?;
         self.live = Some(Live { backend, transfers, notifications });
         Ok(())
+    }
+
+    fn memory_kinds(&self) -> Result<Vec<MemoryKind>, SessionError> {
+        let nixl = |error: NixlError| SessionError::nixl("tell the UCX plugin's kinds of memory", &error);
+        let (kinds, _) = self.agent.get_plugin_params(BACKEND).map_err(nixl)?;
+        let mut known = Vec::new();
+        for kind in kinds.iter() {
+            match kind.map_err(nixl)? {
+                MemType::Dram => known.push(MemoryKind::Dram),
+                MemType::Vram => known.push(MemoryKind::Vram),
+                MemType::Block => known.push(MemoryKind::Block),
+                MemType::Object => known.push(MemoryKind::Object),
+                MemType::File => known.push(MemoryKind::File),
+                MemType::Unknown => {}
+            }
+        }
+        Ok(known)
     }
 
     fn metadata(&self) -> Result<Vec<u8>, SessionError> {

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nixl_connect::{
-    CheckedMetadata, Library, ProgressSnapshot, RdmaMetadata, Receiver, Sender, Session, StreamError,
-    exit_now,
+    CheckedMetadata, Library, MemoryKind, ProgressSnapshot, RdmaMetadata, Receiver, Sender, Session,
+    StreamError, exit_now,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -198,6 +198,7 @@ fn warm() -> Outcome {
     let session = Session::start("warm", &library)?;
     let early = session.agent_metadata().map_or_else(|error| error.to_string(), |_| "metadata".to_owned());
     say("before", early);
+    say("dram", session.memory_kinds()?.contains(&MemoryKind::Dram));
     session.create_backend()?;
     let own = CheckedMetadata::decode(&session.agent_metadata()?, Some("warm"))?;
     say("sections", own.parsed().sections.len());
