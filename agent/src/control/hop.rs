@@ -1,0 +1,222 @@
+//! One side of one task, from the first sight of it to its terminal report. The side's own work is in `source` and
+//! `target`; here is what both share: what they are given, what ends them early, and how long they wait.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::{Api, ResourceExt};
+use nixl_transfer_crds::{
+    Algorithm, Reason, TransferTask, VolumeRef,
+    task::{
+        Side, SideState,
+        status::{Operation, OperationKind, OperationState},
+    },
+};
+use tokio::sync::watch;
+use tracing::{Instrument, info, info_span};
+
+use super::{HopContext, order, report::Report, source, target};
+use crate::{
+    protocol::{Failure, StreamOptions},
+    volume::Volume,
+};
+
+/// The task as the watch last showed it; `None` when it is gone.
+pub type TaskUpdates = watch::Receiver<Option<Arc<TransferTask>>>;
+
+/// How a side ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// It did all it had to.
+    Succeeded,
+    /// It was told to stop.
+    Cancelled,
+    /// It could not.
+    Failed(Failure),
+}
+
+/// What one side works with.
+pub struct Hop {
+    /// What every hop of this agent shares.
+    pub context: Arc<HopContext>,
+    /// The task as it was first seen; its spec does not change but for `cancel`.
+    pub task: Arc<TransferTask>,
+    /// Later versions of it.
+    pub updates: TaskUpdates,
+}
+
+/// Runs one side to its end. Returns when the end is reported or the task is gone.
+pub async fn run(context: Arc<HopContext>, task: Arc<TransferTask>, updates: TaskUpdates, side: Side) {
+    let span = info_span!(
+        "hop",
+        job = task.spec.job_ref.name,
+        run = task.spec.run,
+        task = task.name_any(),
+        namespace = task.namespace().unwrap_or_default(),
+        node = context.config.node_name,
+        side = ?side,
+    );
+    let first_order = order::order(&task, side, &context.instance);
+    let hop = Hop { context, task, updates };
+    async {
+        info!(order = ?first_order, "hop begins");
+        match side {
+            Side::Source => source::run(hop, first_order).await,
+            Side::Target => target::run(hop, first_order).await,
+        }
+        info!("hop is over");
+    }
+    .instrument(span)
+    .await;
+}
+
+impl Hop {
+    /// A reporter for this task.
+    pub fn report(&self) -> Report {
+        let namespace = self.task.namespace().unwrap_or_default();
+        let api = Api::namespaced(self.context.client.clone(), &namespace);
+        Report::start(api, self.task.name_any(), self.task.uid().unwrap_or_default())
+    }
+
+    /// Something that ends the hop early: cancellation, loss of the Lease, the agent's own end.
+    pub fn interrupt(&self, side: Side) -> impl Future<Output = Ending> + Send + use<> {
+        let mut updates = self.updates.clone();
+        let mut fenced = self.context.fence.changes();
+        let mut shutdown = self.context.shutdown.clone();
+        let instance = self.context.instance.clone();
+        async move {
+            let cancelled = updates.wait_for(|task| {
+                task.as_ref().is_none_or(|task| order::order(task, side, &instance) != order::Order::Run)
+            });
+            tokio::select! {
+                _ = cancelled => Ending::Cancelled,
+                _ = fenced.wait_for(|fenced| *fenced) => Ending::Failed(Failure::new(
+                    Reason::AgentNotReady,
+                    "the agent could not renew its Lease and has ended its transfers; look at the network between the \
+                     node and the API server",
+                )),
+                _ = shutdown.wait_for(|ends| *ends) => Ending::Failed(Failure::new(
+                    Reason::AgentRestarted,
+                    "the agent was stopped while it worked on the task",
+                )),
+            }
+        }
+    }
+
+    /// Waits for the other side's metadata: the text and the name of the worker that it must carry.
+    pub async fn peer(&self, side: Side) -> Result<(String, String), Failure> {
+        let mut updates = self.updates.clone();
+        let found = updates.wait_for(|task| task.as_ref().is_some_and(|task| order::peer(task, side).is_some()));
+        let within = self.pending() + PEER_GRACE;
+        match tokio::time::timeout(within, found).await {
+            Ok(Ok(task)) => {
+                let peer = task.as_ref().and_then(|task| order::peer(task, side));
+                peer.ok_or_else(|| Failure::new(Reason::PeerLost, "the other side withdrew its metadata"))
+            }
+            Ok(Err(_)) => Err(Failure::new(Reason::PeerLost, "the task is gone")),
+            Err(_) => Err(Failure::new(
+                Reason::PeerLost,
+                format!("the other side has published no metadata for {} s; look at its node", within.as_secs()),
+            )),
+        }
+    }
+
+    /// Namespace of the job.
+    pub fn namespace(&self) -> String {
+        self.task.namespace().unwrap_or_default()
+    }
+
+    /// How long this hop may wait for anything.
+    pub fn pending(&self) -> Duration {
+        seconds(self.task.spec.deadlines.pending_seconds)
+    }
+
+    /// How the stream's chunks are made.
+    pub fn stream(&self) -> Result<StreamOptions, Failure> {
+        let spec = &self.task.spec;
+        let chunk_size = spec.transport.chunk_size.bytes();
+        Ok(StreamOptions {
+            chunk_size: chunk_size.map_err(|error| Failure::new(Reason::InvalidSpec, error.to_string()))?,
+            in_flight: u32::try_from(spec.transport.in_flight)
+                .map_err(|_| Failure::new(Reason::InvalidSpec, "spec.transport.inFlight is negative"))?,
+            algorithm: self.algorithm(),
+            progress_seconds: seconds(spec.deadlines.progress_seconds).as_secs(),
+            connect_seconds: self.pending().as_secs(),
+        })
+    }
+
+    /// The digest of file contents.
+    pub fn algorithm(&self) -> Algorithm {
+        self.task.spec.integrity.algorithm
+    }
+
+    /// The volume of that name, if the job's namespace may use it.
+    pub fn volume(&self, wanted: &str) -> Result<Arc<Volume>, Failure> {
+        let node = &self.context.config.node_name;
+        let namespace = self.task.namespace().unwrap_or_default();
+        let volume = self.context.volumes.get(wanted).ok_or_else(|| {
+            let published: Vec<&str> = self.context.volumes.keys().map(String::as_str).collect();
+            Failure::new(
+                Reason::VolumeNotFound,
+                format!("node {node} publishes no volume {wanted:?}, only {published:?}; correct the name or add it to the agent's configuration"),
+            )
+        })?;
+        if !volume.allows(&namespace) {
+            return Err(Failure::new(
+                Reason::VolumeForbidden,
+                format!("volume {wanted:?} of node {node} is not published for namespace {namespace:?}; ask the administrator to add it to allowedNamespaces"),
+            ));
+        }
+        Ok(volume.clone())
+    }
+
+    /// The volume to write to.
+    pub fn writable_volume(&self, wanted: &VolumeRef) -> Result<Arc<Volume>, Failure> {
+        let volume = self.volume(&wanted.name)?;
+        if volume.read_only {
+            return Err(Failure::new(
+                Reason::VolumeReadOnly,
+                format!("volume {:?} of node {} is published read-only; choose another", wanted.name, self.context.config.node_name),
+            ));
+        }
+        Ok(volume)
+    }
+}
+
+impl Ending {
+    /// How the end stands in the status: state, the operation's status, reason, message.
+    pub fn stands(self, kind: OperationKind) -> (SideState, Operation, Option<String>, Option<String>) {
+        let (state, status, reason, message) = match self {
+            Ending::Succeeded => (SideState::Succeeded, OperationState::Complete, None, None),
+            Ending::Cancelled => (
+                SideState::Cancelled,
+                OperationState::Cancelled,
+                Some(Reason::Cancelled),
+                Some("ended on request".to_owned()),
+            ),
+            Ending::Failed(failure) => {
+                let message = nixl_transfer_crds::condition::shortened(&failure.message);
+                (SideState::Failed, OperationState::Errored, Some(failure.reason), Some(message))
+            }
+        };
+        (state, Operation { kind, status }, reason.map(|reason| reason.as_str().to_owned()), message)
+    }
+
+    /// What an order that leaves nothing to do means for the side.
+    pub fn of_order(order: order::Order) -> Option<Ending> {
+        match order {
+            order::Order::Run | order::Order::Nothing => None,
+            order::Order::Cancel => Some(Ending::Cancelled),
+            order::Order::Restarted => Some(Ending::Failed(Failure::new(
+                Reason::AgentRestarted,
+                "the agent was restarted while it worked on the task; its workers are gone and its partial files removed",
+            ))),
+        }
+    }
+}
+
+/// What the other side may need beyond the deadline that both share.
+const PEER_GRACE: Duration = Duration::from_secs(15);
+
+fn seconds(count: i64) -> Duration {
+    Duration::from_secs(u64::try_from(count).unwrap_or(1).max(1))
+}

@@ -1,0 +1,165 @@
+//! What a target does with each message of its worker: prepares the destination, opens partial files ahead of the data,
+//! commits what is stored. Blocking file work; no socket, no Kubernetes. The worker is not trusted: what it says is
+//! checked here and in `volume`.
+
+use std::{
+    collections::VecDeque,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, task::status::TargetSide};
+
+use crate::{
+    metrics::Metrics,
+    protocol::{
+        Counters, Failure, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW,
+        entry::{Entry, Totals},
+    },
+    volume::{Committed, Destination},
+};
+
+/// Partial files of one message: indices, whether an existing file is compared, descriptors.
+pub type Batch = (Vec<u32>, Vec<bool>, Vec<OwnedFd>);
+
+/// What follows from a message.
+#[derive(Debug)]
+pub enum Arrival {
+    /// Nothing to tell the worker.
+    Nothing,
+    /// Partial files to hand over.
+    Open(Vec<Batch>),
+    /// Everything is committed and synced: the digest of what the destination holds.
+    Done(ContentDigest),
+}
+
+/// The receiving end of one hop, as control sees it.
+#[derive(Debug)]
+pub struct Received {
+    destination: Destination,
+    algorithm: Algorithm,
+    to_open: VecDeque<u32>,
+    open: usize,
+    counters: Counters,
+    totals: Option<Totals>,
+    committed: u64,
+    skipped: u64,
+    /// Bytes, resent chunks, committed and skipped files that the metrics have seen.
+    counted: (u64, u64, u64, u64),
+    last_progress: Instant,
+    changed: bool,
+}
+
+impl Received {
+    /// Nothing has arrived yet.
+    pub fn new(destination: Destination, algorithm: Algorithm) -> Self {
+        Self {
+            destination,
+            algorithm,
+            to_open: VecDeque::new(),
+            open: 0,
+            counters: Counters::default(),
+            totals: None,
+            committed: 0,
+            skipped: 0,
+            counted: (0, 0, 0, 0),
+            last_progress: Instant::now(),
+            changed: false,
+        }
+    }
+
+    /// Acts on one message. `may_commit` is asked right before each file gets its name.
+    pub fn take(&mut self, message: FromWorker, may_commit: &dyn Fn() -> bool) -> Result<Arrival, Failure> {
+        self.changed = true;
+        match message {
+            FromWorker::Manifest { entries, totals, .. } => self.manifest(entries, totals),
+            FromWorker::Stored { files, .. } => {
+                for file in &files {
+                    match self.destination.commit(file, may_commit)? {
+                        Committed::Replaced => self.committed += 1,
+                        Committed::Skipped => self.skipped += 1,
+                    }
+                    self.open = self.open.saturating_sub(1);
+                }
+                self.open_more()
+            }
+            FromWorker::Progress { counters, .. } => {
+                self.counters = counters;
+                Ok(Arrival::Nothing)
+            }
+            FromWorker::Received { counters, .. } => self.received(counters, may_commit),
+            FromWorker::Failed { failure, .. } => Err(failure),
+            _ => Ok(Arrival::Nothing),
+        }
+    }
+
+    fn manifest(&mut self, entries: Vec<Entry>, totals: Option<Totals>) -> Result<Arrival, Failure> {
+        self.destination.accept(entries, totals)?;
+        if !self.destination.manifest_complete() {
+            return Ok(Arrival::Nothing);
+        }
+        self.totals = self.destination.totals();
+        self.to_open = self.destination.file_indices().collect();
+        self.open_more()
+    }
+
+    fn open_more(&mut self) -> Result<Arrival, Failure> {
+        let mut batches = Vec::new();
+        while !self.to_open.is_empty() && self.open < OPEN_WINDOW {
+            let (mut indices, mut compare, mut descriptors) = (Vec::new(), Vec::new(), Vec::new());
+            // A file may bring two descriptors.
+            while descriptors.len() + 2 <= MAX_DESCRIPTORS && self.open < OPEN_WINDOW {
+                let Some(index) = self.to_open.pop_front() else { break };
+                let (partial, existing) = self.destination.partial(index)?;
+                indices.push(index);
+                compare.push(existing.is_some());
+                descriptors.push(partial);
+                descriptors.extend(existing);
+                self.open += 1;
+            }
+            batches.push((indices, compare, descriptors));
+        }
+        Ok(if batches.is_empty() { Arrival::Nothing } else { Arrival::Open(batches) })
+    }
+
+    fn received(&mut self, counters: Counters, may_commit: &dyn Fn() -> bool) -> Result<Arrival, Failure> {
+        self.counters = counters;
+        let totals = self.totals.ok_or_else(|| Failure::new(Reason::IntegrityError, "the stream ended before its manifest"))?;
+        if self.committed + self.skipped != totals.files {
+            return Err(Failure::new(
+                Reason::IntegrityError,
+                format!("{} of {} files were stored when the stream ended", self.committed + self.skipped, totals.files),
+            ));
+        }
+        Ok(Arrival::Done(self.destination.finish(self.algorithm, may_commit)?))
+    }
+
+    /// Whether progress shall be written now.
+    pub fn progress_due(&mut self, every: Duration) -> bool {
+        let due = self.changed && self.last_progress.elapsed() >= every;
+        if due {
+            self.last_progress = Instant::now();
+            self.changed = false;
+        }
+        due
+    }
+
+    /// Puts the counts into the half, and what is new of them into the metrics.
+    pub fn count(&mut self, half: &mut TargetSide, metrics: &Metrics, namespace: &str) {
+        let number = |count: u64| Some(i64::try_from(count).unwrap_or(i64::MAX));
+        if let Some(totals) = self.totals {
+            half.bytes_total = number(totals.bytes);
+            half.files_total = number(totals.files);
+        }
+        half.bytes_done = number(self.counters.bytes);
+        half.files_done = number(self.committed + self.skipped);
+        half.files_skipped = number(self.skipped);
+        half.chunks_resent = number(self.counters.resent);
+        let (bytes, resent, committed, skipped) = self.counted;
+        metrics.bytes(namespace, "received", self.counters.bytes.saturating_sub(bytes));
+        metrics.verify_failures(self.counters.resent.saturating_sub(resent));
+        metrics.files("committed", self.committed - committed);
+        metrics.files("skipped", self.skipped - skipped);
+        self.counted = (self.counters.bytes.max(bytes), self.counters.resent.max(resent), self.committed, self.skipped);
+    }
+}

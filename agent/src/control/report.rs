@@ -1,0 +1,139 @@
+//! Writes our half of one task's status: the only writer of it, one write in flight, the latest state wins, retried
+//! while the API server is away. Knows nothing of what the states mean.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use nixl_transfer_crds::{
+    TransferTask,
+    names::AGENT_MANAGER,
+    task::{
+        Side,
+        status::{SourceSide, TargetSide},
+    },
+};
+use serde_json::{Value, json};
+use tokio::{sync::watch, task::JoinHandle};
+use tracing::{debug, warn};
+
+/// Our half, as it shall stand in the status.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Half {
+    /// Of the sending side.
+    Source(SourceSide),
+    /// Of the receiving side.
+    Target(TargetSide),
+}
+
+impl Half {
+    /// The merge patch that makes the status say this. What is absent is removed: a capability must not stay.
+    fn patch(&self, uid: &str) -> Value {
+        let (name, mut half, capability) = match self {
+            Half::Source(half) => ("source", json!(half), "agentMetadata"),
+            Half::Target(half) => ("target", json!(half), "rdmaMetadata"),
+        };
+        for removable in [capability, "reason", "message"] {
+            if half.get(removable).is_none() {
+                half[removable] = Value::Null;
+            }
+        }
+        // With the UID a task of the same name that was made later is not touched.
+        json!({"metadata": {"uid": uid}, "status": {name: half}})
+    }
+
+    /// Which side it is.
+    pub fn side(&self) -> Side {
+        match self {
+            Half::Source(_) => Side::Source,
+            Half::Target(_) => Side::Target,
+        }
+    }
+}
+
+/// The reporter of one half. Dropping it without `finish` abandons what was not written.
+#[derive(Debug)]
+pub struct Report {
+    latest: watch::Sender<Option<Half>>,
+    writer: JoinHandle<()>,
+}
+
+impl Report {
+    /// Starts the writer for a task.
+    pub fn start(api: Api<TransferTask>, name: String, uid: String) -> Self {
+        let (latest, changes) = watch::channel(None);
+        Self { latest, writer: tokio::spawn(write(api, name, uid, changes)) }
+    }
+
+    /// Sets what the status shall say. Returns at once.
+    pub fn set(&self, half: Half) {
+        self.latest.send_replace(Some(half));
+    }
+
+    /// Sets the last state and waits until it is written or the task is gone. There is no deadline: a result that
+    /// cannot be written yet, because the API server is away, is written later.
+    pub async fn finish(self, half: Half) {
+        let Self { latest, writer } = self;
+        latest.send_replace(Some(half));
+        drop(latest);
+        if let Err(error) = writer.await {
+            warn!(%error, "the writer of a task's status ended badly");
+        }
+    }
+}
+
+async fn write(api: Api<TransferTask>, name: String, uid: String, mut changes: watch::Receiver<Option<Half>>) {
+    while changes.changed().await.is_ok() {
+        let mut pauses = pauses();
+        loop {
+            let Some(half) = changes.borrow_and_update().clone() else { break };
+            let patch = Patch::Merge(half.patch(&uid));
+            let parameters = PatchParams { field_manager: Some(AGENT_MANAGER.into()), ..PatchParams::default() };
+            match api.patch_status(&name, &parameters, &patch).await {
+                Ok(_) => break,
+                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
+                    debug!(task = name, code = status.code, "the task is gone; nothing to report to");
+                    return;
+                }
+                Err(kube::Error::Api(status)) if status.code == 422 => {
+                    warn!(task = name, message = status.message, "the API server refuses the report");
+                    break;
+                }
+                Err(error) => {
+                    warn!(task = name, %error, "cannot report; will try again");
+                    tokio::time::sleep(pauses.next().unwrap_or(MAX_PAUSE)).await; // back-off
+                }
+            }
+        }
+    }
+}
+
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(MAX_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nixl_transfer_crds::task::SideState;
+
+    #[test]
+    fn a_terminal_half_takes_its_capability_away() {
+        let half = TargetSide { state: SideState::Succeeded, ..super::super::target::blank() };
+        let patch = Half::Target(half).patch("uid");
+        assert_eq!(patch["status"]["target"]["rdmaMetadata"], Value::Null);
+        assert_eq!(patch["status"]["target"]["state"], "Succeeded");
+        assert!(patch["status"]["target"].as_object().unwrap().contains_key("reason"));
+        assert_eq!(patch["metadata"]["uid"], "uid");
+    }
+}

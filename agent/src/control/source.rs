@@ -1,0 +1,176 @@
+//! The sending side of a hop: walk the tree, take a seat in the run's worker, publish agent metadata, hand over manifest
+//! and open files, report.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use nixl_transfer_crds::{
+    Reason,
+    task::{
+        Side, SideState,
+        status::{Operation, OperationKind, OperationState, SourceSide},
+    },
+};
+
+use super::{
+    hop::{Ending, Hop},
+    network,
+    order::Order,
+    report::{Half, Report},
+    source_runs::{Seat, worker_lost},
+    workers::WorkerEvent,
+};
+use crate::{
+    protocol::{
+        Failure, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW, ToWorker, WorkerName,
+        entry::{Entry, EntryKind},
+    },
+    volume::SourceTree,
+};
+
+/// Entries in one part of the manifest: small enough for a message with the longest paths.
+const MANIFEST_PART: usize = 256;
+
+/// Runs the sending side to its terminal report.
+pub async fn run(hop: Hop, order: Order) {
+    if order == Order::Nothing {
+        return;
+    }
+    let report = hop.report();
+    let mut worker = None;
+    let ending = match Ending::of_order(order) {
+        Some(ending) => ending,
+        None => send(&hop, &report, &mut worker).await,
+    };
+    let (state, operation, reason, message) = ending.stands(OperationKind::Write);
+    if let Some(reason) = &reason {
+        tracing::info!(reason, message, "sending side ends");
+    }
+    let half = SourceSide {
+        state,
+        agent_metadata: None,
+        operation: Some(operation),
+        worker: worker.map(|name| name.0),
+        reason,
+        message,
+        last_transition_time: Some(Time(jiff::Timestamp::now())),
+    };
+    report.finish(Half::Source(half)).await;
+}
+
+async fn send(hop: &Hop, report: &Report, worker: &mut Option<WorkerName>) -> Ending {
+    let stop_walk = Arc::new(AtomicBool::new(false));
+    let mut seat = None;
+    let interrupt = hop.interrupt(Side::Source);
+    let ending = tokio::select! {
+        result = phases(hop, report, &mut seat, &stop_walk) => match result {
+            Ok(()) => Ending::Succeeded,
+            Err(failure) => Ending::Failed(failure),
+        },
+        ending = interrupt => ending,
+    };
+    stop_walk.store(true, Ordering::Relaxed);
+    if let Some(seat) = seat {
+        *worker = Some(seat.worker().clone());
+        seat.leave().await;
+    }
+    ending
+}
+
+async fn phases(hop: &Hop, report: &Report, seat: &mut Option<Seat>, stop_walk: &Arc<AtomicBool>) -> Result<(), Failure> {
+    let spec = &hop.task.spec;
+    let stream = hop.stream()?;
+    let network = network::network(spec, &hop.context.config.network.devices)?;
+    let volume = hop.volume(&spec.source.volume.at.name)?;
+    let _staging = hop.context.staging.take(&spec.transport, hop.pending()).await?;
+
+    let walk = {
+        let (source, stop) = (spec.source.volume.clone(), stop_walk.clone());
+        tokio::task::spawn_blocking(move || SourceTree::walk(&volume, &source, &stop))
+    };
+    let run = (spec.job_ref.uid.clone(), spec.run);
+    let seat = seat.insert(hop.context.source_runs.sit(run, &network).await?);
+    seat.send(ToWorker::OpenSource { hop: seat.hop, stream }, Vec::new()).await?;
+    let tree = walk.await.map_err(|error| Failure::new(Reason::IoError, format!("walking the source failed: {error}")))??;
+
+    let metadata = prepared(seat).await?;
+    report.set(Half::Source(SourceSide {
+        state: SideState::Prepared,
+        agent_metadata: Some(metadata),
+        operation: Some(Operation { kind: OperationKind::Write, status: OperationState::Initialized }),
+        worker: Some(seat.worker().0.clone()),
+        reason: None,
+        message: None,
+        last_transition_time: Some(Time(jiff::Timestamp::now())),
+    }));
+
+    let (metadata, peer) = hop.peer(Side::Source).await?;
+    super::metadata::check_rdma(&metadata, &peer)?;
+    seat.send(ToWorker::Connect { hop: seat.hop, metadata, worker: WorkerName(peer) }, Vec::new()).await?;
+    feed(hop, seat, &tree).await
+}
+
+async fn prepared(seat: &mut Seat) -> Result<String, Failure> {
+    loop {
+        match next(seat).await? {
+            FromWorker::Prepared { metadata, .. } => return super::metadata::bounded(metadata),
+            FromWorker::Failed { failure, .. } => return Err(failure),
+            _ => {}
+        }
+    }
+}
+
+/// Hands over the manifest, then open files as the worker gets through them, until everything is sent.
+async fn feed(hop: &Hop, seat: &mut Seat, tree: &SourceTree) -> Result<(), Failure> {
+    let parts: Vec<&[Entry]> = tree.entries().chunks(MANIFEST_PART).collect();
+    for (at, part) in parts.iter().enumerate() {
+        let totals = (at + 1 == parts.len()).then(|| tree.totals());
+        seat.send(ToWorker::Manifest { hop: seat.hop, entries: part.to_vec(), totals }, Vec::new()).await?;
+    }
+    let files: Vec<u32> = regular_files(tree.entries());
+    let (mut opened, mut consumed, mut reported) = (0, 0, 0);
+    loop {
+        while opened < files.len() && opened - consumed < OPEN_WINDOW {
+            let room = (OPEN_WINDOW - (opened - consumed)).min(MAX_DESCRIPTORS);
+            let batch = &files[opened..files.len().min(opened + room)];
+            let descriptors: Vec<OwnedFd> =
+                tokio::task::block_in_place(|| batch.iter().map(|index| tree.open(*index)).collect::<Result<_, _>>())?;
+            seat.send(ToWorker::Files { hop: seat.hop, indices: batch.to_vec() }, descriptors).await?;
+            opened += batch.len();
+        }
+        match next(seat).await? {
+            FromWorker::Consumed { below, .. } => consumed = files.partition_point(|index| *index < below).max(consumed),
+            FromWorker::Progress { counters, .. } => {
+                hop.context.metrics.bytes(&hop.namespace(), "sent", counters.bytes.saturating_sub(reported));
+                reported = counters.bytes.max(reported);
+            }
+            FromWorker::Sent { counters, .. } => {
+                hop.context.metrics.bytes(&hop.namespace(), "sent", counters.bytes.saturating_sub(reported));
+                return Ok(());
+            }
+            FromWorker::Failed { failure, .. } => return Err(failure),
+            _ => {}
+        }
+    }
+}
+
+async fn next(seat: &mut Seat) -> Result<FromWorker, Failure> {
+    // The worker has deadlines of its own, and the pool ends one that hangs; either way an event comes.
+    match seat.events.recv().await {
+        Some(WorkerEvent::Message(message)) => Ok(message),
+        Some(WorkerEvent::Gone { status }) => Err(worker_lost(&status)),
+        None => Err(worker_lost("its connection is closed")),
+    }
+}
+
+/// Places of the regular files in a manifest, ascending.
+pub fn regular_files(entries: &[Entry]) -> Vec<u32> {
+    let is_file = |entry: &Entry| matches!(entry.kind, EntryKind::File { .. });
+    (0u32..).zip(entries).filter(|(_, entry)| is_file(entry)).map(|(index, _)| index).collect()
+}

@@ -1,0 +1,179 @@
+//! The workers that send: one for each run that this node is the source of, shared by the run's hops. A worker is taken
+//! when the first hop sits down and ended when the last one leaves.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use nixl_transfer_crds::Reason;
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+
+use super::workers::{Worker, WorkerEvent, WorkerSender, Workers};
+use crate::protocol::{Failure, FromWorker, HopId, Network, ToWorker, WorkerName};
+
+/// A run: UID of the job, number of the run.
+pub type RunKey = (String, i64);
+
+/// Events that one hop may have waiting; a hop that does not read holds up its worker, not the agent's memory.
+const EVENTS: usize = 64;
+
+/// The senders of this node.
+#[derive(Clone)]
+pub struct SourceRuns {
+    workers: Workers,
+    runs: Arc<Mutex<HashMap<RunKey, Arc<AsyncMutex<Option<Arc<RunWorker>>>>>>>,
+}
+
+/// The worker of one run and who sits in it.
+struct RunWorker {
+    name: WorkerName,
+    sender: WorkerSender,
+    seats: Arc<Mutex<HashMap<HopId, mpsc::Sender<WorkerEvent>>>>,
+    next: AtomicU32,
+    gone: tokio::sync::watch::Receiver<bool>,
+}
+
+/// A hop's place in its run's worker.
+pub struct Seat {
+    /// Number of the hop in this worker.
+    pub hop: HopId,
+    /// Messages about this hop, and the worker's end.
+    pub events: mpsc::Receiver<WorkerEvent>,
+    worker: Arc<RunWorker>,
+    slot: Arc<AsyncMutex<Option<Arc<RunWorker>>>>,
+}
+
+impl SourceRuns {
+    /// No run yet.
+    pub fn new(workers: Workers) -> Self {
+        Self { workers, runs: Arc::default() }
+    }
+
+    /// Takes a seat in the run's worker; takes a worker for the run if it has none.
+    pub async fn sit(&self, run: RunKey, network: &Network) -> Result<Seat, Failure> {
+        let slot = {
+            let mut runs = self.runs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            // Runs whose worker is gone leave an empty slot behind; they are cleared here.
+            runs.retain(|key, slot| *key == run || Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|worker| worker.is_some()));
+            runs.entry(run).or_default().clone()
+        };
+        let mut place = slot.lock().await;
+        let usable = place.as_ref().filter(|worker| !*worker.gone.borrow()).cloned();
+        let worker = match usable {
+            Some(worker) => worker,
+            None => {
+                let worker = RunWorker::start(self.workers.take(network).await?);
+                *place = Some(worker.clone());
+                worker
+            }
+        };
+        let hop = HopId(worker.next.fetch_add(1, Ordering::Relaxed));
+        let (sender, events) = mpsc::channel(EVENTS);
+        worker.seats().insert(hop, sender);
+        drop(place);
+        Ok(Seat { hop, events, worker, slot })
+    }
+}
+
+impl RunWorker {
+    fn start(mut worker: Worker) -> Arc<Self> {
+        let seats: Arc<Mutex<HashMap<HopId, mpsc::Sender<WorkerEvent>>>> = Arc::default();
+        let (told, gone) = tokio::sync::watch::channel(false);
+        let this = Arc::new(Self {
+            name: worker.name.clone(),
+            sender: worker.sender(),
+            seats: seats.clone(),
+            next: AtomicU32::new(0),
+            gone,
+        });
+        // Ends with the worker: `Gone` is always the last event. It owns the worker, whose drop would end it.
+        tokio::spawn(async move {
+            while let Some(event) = worker.events.recv().await {
+                match event {
+                    WorkerEvent::Message(message) => {
+                        let seat = hop_of(&message).and_then(|hop| lock(&seats).get(&hop).cloned());
+                        if let Some(seat) = seat {
+                            // A hop that has left reads no more; its messages are of no use to anyone.
+                            let _ = seat.send(WorkerEvent::Message(message)).await;
+                        }
+                    }
+                    WorkerEvent::Gone { status } => {
+                        told.send_replace(true);
+                        let all: Vec<_> = lock(&seats).drain().map(|(_, seat)| seat).collect();
+                        for seat in all {
+                            let _ = seat.send(WorkerEvent::Gone { status: status.clone() }).await;
+                        }
+                    }
+                }
+            }
+            told.send_replace(true);
+        });
+        this
+    }
+
+    fn seats(&self) -> std::sync::MutexGuard<'_, HashMap<HopId, mpsc::Sender<WorkerEvent>>> {
+        lock(&self.seats)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing in here can panic while it holds the lock; if it did, the map would still be whole.
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Seat {
+    /// The worker's name, which the peer must find in our metadata.
+    pub fn worker(&self) -> &WorkerName {
+        &self.worker.name
+    }
+
+    /// Sends a message to the worker.
+    pub async fn send(&self, message: ToWorker, descriptors: Vec<std::os::fd::OwnedFd>) -> Result<(), Failure> {
+        self.worker.sender.send(message, descriptors).await
+    }
+
+    /// Closes the hop. The last one to leave ends the worker and waits until it is gone.
+    pub async fn leave(self) {
+        let Self { hop, events, worker, slot } = self;
+        drop(events);
+        // Nobody can sit down while the slot is held, so the last one is really the last.
+        let mut place = slot.lock().await;
+        worker.seats().remove(&hop);
+        let alone = worker.seats().is_empty();
+        if !alone {
+            // The worker is there for the others; if it has just died there is nothing left to close.
+            let _ = worker.sender.send(ToWorker::Close { hop }, Vec::new()).await;
+            return;
+        }
+        worker.sender.kill();
+        let mut gone = worker.gone.clone();
+        // The pump ends with the worker, which is the only thing waited for here.
+        let _ = gone.wait_for(|gone| *gone).await;
+        if place.as_ref().is_some_and(|current| Arc::ptr_eq(current, &worker)) {
+            *place = None;
+        }
+    }
+}
+
+fn hop_of(message: &FromWorker) -> Option<HopId> {
+    match message {
+        FromWorker::Prepared { hop, .. }
+        | FromWorker::Progress { hop, .. }
+        | FromWorker::Consumed { hop, .. }
+        | FromWorker::Manifest { hop, .. }
+        | FromWorker::Stored { hop, .. }
+        | FromWorker::Received { hop, .. }
+        | FromWorker::Sent { hop, .. }
+        | FromWorker::Failed { hop, .. } => Some(*hop),
+        FromWorker::Pong { .. } | FromWorker::Ready { .. } | FromWorker::NotReady { .. } => None,
+    }
+}
+
+/// What a hop reports when its worker is gone.
+pub fn worker_lost(status: &str) -> Failure {
+    Failure::new(Reason::WorkerLost, format!("the worker process ended while it worked on the task: {status}"))
+}

@@ -1,0 +1,243 @@
+//! The receiving side of a hop: lock the destination, take a fresh worker, publish RdmaMetadata, prepare and commit
+//! files as the worker stores them, report. Its count and digest are the only truth about success.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use nixl_transfer_crds::{
+    Reason,
+    task::{
+        Side, SideState,
+        status::{Operation, OperationKind, OperationState, TargetSide},
+    },
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    hop::{Ending, Hop},
+    network,
+    order::Order,
+    receive::{Arrival, Received},
+    report::{Half, Report},
+    source_runs::worker_lost,
+    workers::{Worker, WorkerEvent},
+};
+use crate::{
+    protocol::{Failure, FromWorker, HopId, ToWorker, WorkerName},
+    volume::{Destination, DestinationLock, Volume},
+};
+
+/// The one hop of a target's worker.
+const HOP: HopId = HopId(0);
+
+/// Progress is written at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// A target that waits for the lock says so after this time.
+const BUSY_AFTER: Duration = Duration::from_millis(500);
+
+/// What the hop holds while it runs, apart from the phases, so that it can be ended in the right order: first the
+/// worker, whose memory a peer can write; then the partial files and the lock.
+#[derive(Default)]
+struct Held {
+    worker: Option<Worker>,
+    received: Option<Received>,
+}
+
+/// Runs the receiving side to its terminal report.
+pub async fn run(hop: Hop, order: Order) {
+    if order == Order::Nothing {
+        return;
+    }
+    let report = hop.report();
+    let mut half = blank();
+    let ending = match Ending::of_order(order) {
+        Some(ending) => ending,
+        None => receive(&hop, &report, &mut half).await,
+    };
+    let (state, operation, reason, message) = ending.stands(OperationKind::Writable);
+    if let Some(reason) = &reason {
+        tracing::info!(reason, message, "receiving side ends");
+    }
+    half.state = state;
+    half.rdma_metadata = None;
+    half.operation = Some(operation);
+    half.reason = reason;
+    half.message = message;
+    half.last_transition_time = Some(Time(jiff::Timestamp::now()));
+    report.finish(Half::Target(half)).await;
+}
+
+/// A half that says nothing yet.
+pub(super) fn blank() -> TargetSide {
+    TargetSide {
+        state: SideState::Pending,
+        rdma_metadata: None,
+        operation: None,
+        bytes_total: None,
+        bytes_done: None,
+        files_total: None,
+        files_done: None,
+        files_skipped: None,
+        chunks_resent: None,
+        digest: None,
+        transport: None,
+        worker: None,
+        reason: None,
+        message: None,
+        last_transition_time: None,
+    }
+}
+
+async fn receive(hop: &Hop, report: &Report, half: &mut TargetSide) -> Ending {
+    let mut held = Held::default();
+    let interrupt = hop.interrupt(Side::Target);
+    let ending = tokio::select! {
+        result = phases(hop, report, half, &mut held) => match result {
+            Ok(()) => Ending::Succeeded,
+            Err(failure) => Ending::Failed(failure),
+        },
+        ending = interrupt => ending,
+    };
+    if let Some(worker) = held.worker.take() {
+        end(worker).await;
+    }
+    if let Some(received) = held.received.take() {
+        tokio::task::block_in_place(|| drop(received));
+    }
+    ending
+}
+
+/// Ends the worker and waits for the proof. Without it nothing may be reported: its memory could still be written.
+async fn end(mut worker: Worker) {
+    worker.sender().kill();
+    while let Some(event) = worker.events.recv().await {
+        if matches!(event, WorkerEvent::Gone { .. }) {
+            return;
+        }
+    }
+}
+
+async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut Held) -> Result<(), Failure> {
+    let spec = &hop.task.spec;
+    let stream = hop.stream()?;
+    let network = network::network(spec, &hop.context.config.network.devices)?;
+    let volume = hop.writable_volume(&spec.target.volume)?;
+    let lock = lock(hop, report, half, &volume).await?;
+    let staging = hop.context.staging.take(&spec.transport, hop.pending()).await?;
+    let _registered = hop.context.metrics.registered(staging.bytes);
+    let task_uid = hop.task.uid().unwrap_or_default();
+    let destination = tokio::task::block_in_place(|| {
+        Destination::open(&volume, &spec.target.volume.path, spec.write_policy, &task_uid, lock)
+    })?;
+    let received = held.received.insert(Received::new(destination, hop.algorithm()));
+
+    let worker = held.worker.insert(hop.context.workers.take(&network).await?);
+    half.worker = Some(worker.name.0.clone());
+    half.transport = Some(network::used(&network));
+    let key = Uuid::new_v4().to_string();
+    let open = ToWorker::OpenTarget { hop: HOP, stream, read_back: spec.integrity.read_back, key };
+    worker.sender().send(open, Vec::new()).await?;
+    let metadata = loop {
+        match next(worker).await? {
+            FromWorker::Prepared { metadata, .. } => break super::metadata::bounded(metadata)?,
+            FromWorker::Failed { failure, .. } => return Err(failure),
+            _ => {}
+        }
+    };
+    half.state = SideState::Prepared;
+    half.rdma_metadata = Some(metadata);
+    half.operation = Some(Operation { kind: OperationKind::Writable, status: OperationState::Initialized });
+    half.reason = None;
+    half.message = None;
+    half.last_transition_time = Some(Time(jiff::Timestamp::now()));
+    report.set(Half::Target(half.clone()));
+
+    let (metadata, peer) = hop.peer(Side::Target).await?;
+    super::metadata::check_agent(&metadata, &peer)?;
+    let connect = ToWorker::Connect { hop: HOP, metadata, worker: WorkerName(peer) };
+    worker.sender().send(connect, Vec::new()).await?;
+    take_in(hop, report, half, worker, received).await
+}
+
+/// The lock on the real directory: waits for other transfers, and says so when it takes long.
+async fn lock(hop: &Hop, report: &Report, half: &mut TargetSide, volume: &Arc<Volume>) -> Result<DestinationLock, Failure> {
+    let path = &hop.task.spec.target.volume.path;
+    let locks = &hop.context.locks;
+    let deadline = Instant::now() + hop.pending();
+    let say = Instant::now() + BUSY_AFTER;
+    let busy = || {
+        format!(
+            "another transfer writes to {path:?} of volume {:?} on node {}, inside it or around it; wait for it, or choose another path",
+            volume.name, hop.context.config.node_name
+        )
+    };
+    // Subscribed before the first look, so that a release between look and wait is not missed.
+    let mut released = locks.released();
+    loop {
+        if let Some(lock) = locks.try_lock(volume, path)? {
+            return Ok(lock);
+        }
+        let said = half.reason.is_some();
+        let until = if said { deadline } else { deadline.min(say) };
+        let _ = tokio::time::timeout_at(until, released.changed()).await;
+        if Instant::now() >= deadline {
+            return Err(Failure::new(Reason::DestinationBusy, busy()));
+        }
+        if !said && Instant::now() >= say {
+            half.reason = Some(Reason::DestinationBusy.as_str().into());
+            half.message = Some(busy());
+            half.last_transition_time = Some(Time(jiff::Timestamp::now()));
+            report.set(Half::Target(half.clone()));
+        }
+    }
+}
+
+/// Takes in what the worker hands over until all is committed.
+async fn take_in(
+    hop: &Hop,
+    report: &Report,
+    half: &mut TargetSide,
+    worker: &mut Worker,
+    received: &mut Received,
+) -> Result<(), Failure> {
+    let fence = hop.context.fence.clone();
+    let namespace = hop.namespace();
+    loop {
+        let message = next(worker).await?;
+        let step = tokio::task::block_in_place(|| received.take(message, &|| fence.may_commit()));
+        received.count(half, &hop.context.metrics, &namespace);
+        match step? {
+            Arrival::Nothing => {}
+            Arrival::Open(batches) => {
+                for (indices, compare, descriptors) in batches {
+                    let partials = ToWorker::Partials { hop: HOP, indices, compare };
+                    worker.sender().send(partials, descriptors).await?;
+                }
+            }
+            Arrival::Done(digest) => {
+                half.digest = Some(digest.to_string());
+                return Ok(());
+            }
+        }
+        if received.progress_due(PROGRESS_EVERY) {
+            if half.state != SideState::Active {
+                half.state = SideState::Active;
+                half.operation =
+                    Some(Operation { kind: OperationKind::Writable, status: OperationState::InProgress });
+                half.last_transition_time = Some(Time(jiff::Timestamp::now()));
+            }
+            report.set(Half::Target(half.clone()));
+        }
+    }
+}
+
+async fn next(worker: &mut Worker) -> Result<FromWorker, Failure> {
+    match worker.events.recv().await {
+        Some(WorkerEvent::Message(message)) => Ok(message),
+        Some(WorkerEvent::Gone { status }) => Err(worker_lost(&status)),
+        None => Err(worker_lost("its connection is closed")),
+    }
+}
