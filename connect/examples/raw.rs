@@ -1,0 +1,167 @@
+//! A minimal NIXL loop to compare with: one process writes a ring of slots into another's, again and again, with no
+//! digest, no credit and nothing stored. `cargo run -p nixl-connect --example raw -- [MIB [default|polling]]`: with
+//! NIXL's default settings, or with its progress thread off. NIXL is found as in the example `stream`.
+#![allow(unsafe_code)] // NIXL wants to know where memory is; the example says it in one place
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
+
+use nixl_connect::{Arena, Library, exit_now};
+use nixl_sys::{
+    Agent, AgentConfig, Backend, MemType, MemoryRegion, NixlDescriptor, OptArgs, XferDescList, XferOp,
+    XferStatus,
+};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+const CHUNK: usize = 1 << 20;
+const SLOTS: usize = 8;
+const RECEIVER: &str = "raw-receiver";
+
+#[derive(Debug)]
+struct Range(Arc<Arena>);
+
+impl MemoryRegion for Range {
+    unsafe fn as_ptr(&self) -> *const u8 {
+        self.0.address() as *const u8
+    }
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl NixlDescriptor for Range {
+    fn mem_type(&self) -> MemType {
+        MemType::Dram
+    }
+    fn device_id(&self) -> u64 {
+        0
+    }
+}
+
+fn main() -> Outcome {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("send" | "receive") => {
+            let outcome =
+                if arguments[0] == "send" { send(&arguments[1..]) } else { receive(&arguments[1..]) };
+            if let Err(error) = &outcome {
+                eprintln!("{}: {error}", arguments[0]);
+            }
+            exit_now(i32::from(outcome.is_err()))
+        }
+        _ => both(&arguments),
+    }
+}
+
+fn both(arguments: &[String]) -> Outcome {
+    let (mut receiver, mut sender) = (start("receive", arguments)?, start("send", arguments)?);
+    let mut offer = String::new();
+    BufReader::new(receiver.stdout.take().ok_or("no pipe")?).read_line(&mut offer)?;
+    sender.stdin.take().ok_or("no pipe")?.write_all(offer.as_bytes())?;
+    let mut said = String::new();
+    sender.stdout.take().ok_or("no pipe")?.read_to_string(&mut said)?;
+    print!("{said}");
+    let sent = sender.wait()?;
+    // The end of its input ends the receiver.
+    drop(receiver.stdin.take());
+    receiver.wait()?;
+    if sent.success() { Ok(()) } else { Err("the sender failed".into()) }
+}
+
+fn start(role: &str, arguments: &[String]) -> Outcome<Child> {
+    let (library, plugins) = nixl();
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(role).args(arguments).env_clear();
+    command.env("NIXL_TRANSFER_NIXL_LIBRARY", library).env("NIXL_TRANSFER_NIXL_PLUGINS", &plugins);
+    command.env("NIXL_PLUGIN_DIR", &plugins).env("UCX_TLS", "tcp").env("UCX_NET_DEVICES", "lo");
+    Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
+}
+
+fn nixl() -> (PathBuf, PathBuf) {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/nixl");
+    let path = |variable: &str, otherwise: &str| {
+        std::env::var_os(variable).map_or(tools.join(otherwise), PathBuf::from)
+    };
+    (path("NIXL_TRANSFER_NIXL_LIBRARY", "lib/libnixl_capi.so"), path("NIXL_TRANSFER_NIXL_PLUGINS", "plugins"))
+}
+
+fn agent(name: &str, arguments: &[String]) -> Outcome<(Agent, Backend, Arc<Arena>)> {
+    let (path, plugins) = nixl();
+    Library::load(&path, &plugins)?;
+    let polling = arguments.get(1).is_some_and(|mode| mode == "polling");
+    let config =
+        AgentConfig { enable_prog_thread: !polling, enable_listen_thread: false, ..AgentConfig::default() };
+    let agent = Agent::new_configured(name, &config)?;
+    let (_, parameters) = agent.get_plugin_params("UCX")?;
+    let backend = agent.create_backend("UCX", &parameters)?;
+    Ok((agent, backend, Arc::new(Arena::new(CHUNK * SLOTS)?)))
+}
+
+fn receive(arguments: &[String]) -> Outcome {
+    let (agent, _backend, arena) = agent(RECEIVER, arguments)?;
+    let _registered = agent.register_memory(&Range(arena.clone()), None)?;
+    let metadata: String = agent.get_local_md()?.iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("{} {metadata}", arena.address());
+    std::io::stdout().flush()?;
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        let _ = ended.send(());
+    });
+    // The receiver has to make progress for what is written to it.
+    let mut notifications = nixl_sys::NotificationMap::new()?;
+    while end.try_recv().is_err() {
+        agent.get_notifications(&mut notifications, None)?;
+        std::thread::yield_now();
+    }
+    exit_now(0)
+}
+
+fn send(arguments: &[String]) -> Outcome {
+    let total = arguments.first().map_or(Ok(4096), |text| text.parse::<u64>())? << 20;
+    let (agent, backend, arena) = agent("raw-sender", arguments)?;
+    let _registered = agent.register_memory(&Range(arena.clone()), None)?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let (address, metadata) = line.trim_end().split_once(' ').ok_or("no offer")?;
+    let remote: usize = address.parse()?;
+    let bytes: Result<Vec<u8>, _> =
+        (0..metadata.len() / 2).map(|at| u8::from_str_radix(&metadata[2 * at..2 * at + 2], 16)).collect();
+    agent.load_remote_md(&bytes?)?;
+    let mut options = OptArgs::new()?;
+    options.add_backend(&backend)?;
+    let mut requests = Vec::new();
+    for slot in 0..SLOTS {
+        let (mut here, mut there) = (XferDescList::new(MemType::Dram)?, XferDescList::new(MemType::Dram)?);
+        here.add_desc(arena.address() + slot * CHUNK, CHUNK, 0);
+        there.add_desc(remote + slot * CHUNK, CHUNK, 0);
+        requests.push(agent.create_xfer_req(XferOp::Write, &here, &there, RECEIVER, Some(&options))?);
+    }
+    let mut run = |bytes: u64| -> Outcome {
+        let mut left = bytes / CHUNK as u64;
+        let mut flying = [false; SLOTS];
+        while left > 0 || flying.contains(&true) {
+            for (request, flying) in requests.iter_mut().zip(&mut flying) {
+                if *flying {
+                    *flying = agent.get_xfer_status(request)? == XferStatus::InProgress;
+                } else if left > 0 {
+                    left -= 1;
+                    *flying = agent.post_xfer_req(request, Some(&options))?;
+                }
+            }
+        }
+        Ok(())
+    };
+    // The first round sets up the connection.
+    run((CHUNK * SLOTS) as u64)?;
+    let since = Instant::now();
+    run(total)?;
+    let seconds = since.elapsed().as_secs_f64();
+    println!("sent {total} bytes in {seconds:.3} s: {:.2} GB/s", total as f64 / seconds / 1e9);
+    Ok(())
+}
