@@ -32,6 +32,8 @@ use crate::{
 pub enum Message {
     /// A watch saw something.
     Observed(Watched, Box<Observation>),
+    /// A watch was interrupted, or is alive again.
+    Watching(Watched, bool),
     /// The API server answered one of our writes.
     Answered(Box<Observation>),
     /// All writes of a plan are done.
@@ -172,6 +174,10 @@ impl Control {
                     self.health.set_listed();
                 }
             }
+            Message::Watching(Watched::Leases, alive) => {
+                self.world.set_leases_watched(alive, clock.instant);
+            }
+            Message::Watching(..) => {}
             Message::Answered(observation) => self.world.observe(*observation, clock),
             Message::Applied(applied) => self.applied(*applied, clock),
         }
@@ -364,9 +370,6 @@ impl Control {
                 message = note.message,
                 action = note.action
             );
-            if note.action == "RetryHop" {
-                self.metrics.retries.with_label_values(&[note.reason.as_str()]).inc();
-            }
         }
         let Some(status) = plan.status.as_ref().filter(|status| run::is_over(status)) else { return };
         if !plan.notes.iter().any(|note| matches!(note.action, "CompleteRun" | "FailRun")) {

@@ -1,8 +1,8 @@
 //! The operator's metrics. Labels are namespaces, phases, reasons and kinds; names of jobs only on gauges of jobs that run.
 
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// All metrics of one operator, in a registry of its own: several operators can live in one process.
@@ -29,8 +29,6 @@ pub struct Metrics {
     pub agents: IntGaugeVec,
     /// Seconds that the API server's answers to writes took.
     pub write_seconds: Histogram,
-    /// Retried hops by reason.
-    pub retries: CounterVec,
 }
 
 impl Metrics {
@@ -83,11 +81,10 @@ impl Metrics {
                 2.0,
                 14,
             )?)?,
-            retries: CounterVec::new(opts("retries_total", "Hops tried again."), &["reason"])?,
         };
         let build = IntGaugeVec::new(opts("build_info", "Version of this program."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let all: [Box<dyn prometheus::core::Collector>; 12] = [
+        let all: [Box<dyn prometheus::core::Collector>; 11] = [
             Box::new(build),
             Box::new(metrics.jobs.clone()),
             Box::new(metrics.jobs_total.clone()),
@@ -99,7 +96,6 @@ impl Metrics {
             Box::new(metrics.writes.clone()),
             Box::new(metrics.agents.clone()),
             Box::new(metrics.write_seconds.clone()),
-            Box::new(metrics.retries.clone()),
         ];
         for collector in all {
             metrics.registry.register(collector)?;

@@ -191,6 +191,12 @@ impl World {
         self.freed.insert(name.into());
     }
 
+    /// The watch of Leases was interrupted, or is alive again.
+    pub fn set_leases_watched(&mut self, watched: bool, now: Instant) {
+        self.leases.set_watched(watched, now);
+        self.tick(now);
+    }
+
     /// Looks at the Leases again: time alone makes an agent gone.
     pub fn tick(&mut self, now: Instant) {
         for (node, liveness) in self.leases.states(now) {

@@ -76,6 +76,9 @@ where
                 // A watch that brought something before it broke was no failure to reach the API server.
                 failures = if version != before { 1 } else { failures + 1 };
                 explain(sink.watched, &error);
+                if tell(&sink, false).await.is_err() {
+                    return;
+                }
                 let pause = backoff::pause(failures.min(6), 1, &format!("{:?}", sink.watched));
                 tokio::time::sleep(pause.unsigned_abs() / 2).await;
             }
@@ -132,6 +135,7 @@ where
     let opened = timeout(SILENCE, api.watch(&parameters, &from)).await.map_err(|_| Interrupted::Silent)?;
     let mut events = opened.map_err(forgotten)?.boxed();
     sink.health.touch(sink.watched);
+    tell(sink, true).await?;
     loop {
         let next = timeout(SILENCE, events.try_next()).await.map_err(|_| Interrupted::Silent)?;
         let Some(event) = next.map_err(forgotten)? else { return Ok(()) };
@@ -160,6 +164,10 @@ fn forgotten(error: kube::Error) -> Interrupted {
         kube::Error::Api(status) if status.code == 410 => Interrupted::Expired,
         error => Interrupted::Api(error),
     }
+}
+
+async fn tell(sink: &Sink, alive: bool) -> Result<(), Interrupted> {
+    sink.messages.send(Message::Watching(sink.watched, alive)).await.map_err(|_| Interrupted::Closed)
 }
 
 async fn send(sink: &Sink, observation: Observation) -> Result<(), Interrupted> {

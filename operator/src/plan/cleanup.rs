@@ -63,7 +63,8 @@ pub fn superseded(
     }
 }
 
-/// When the run has ended: whatever still runs after a failure is cancelled; the records stay.
+/// When the run has ended: whatever still runs after a failure is cancelled; the latest attempt of each hop stays as its
+/// record.
 pub fn after_the_end(
     tasks: &[&TransferTask],
     status: &TransferJobStatus,
@@ -72,8 +73,14 @@ pub fn after_the_end(
     plan: &mut Plan,
 ) {
     for task in tasks {
-        if task.metadata.deletion_timestamp.is_some() {
-            release(task, cluster, &mut plan.actions);
+        let replaces = |other: &&TransferTask| {
+            let (a, b) = (&other.spec.target, &task.spec.target);
+            other.spec.attempt > task.spec.attempt
+                && a.destination == b.destination
+                && a.node_uid == b.node_uid
+        };
+        if task.metadata.deletion_timestamp.is_some() || tasks.iter().any(replaces) {
+            retire(&[task], cluster, &mut plan.actions);
         } else if hop::has_succeeded(task) {
             hop::release_source(task, now, plan);
         } else if run::has_failed(status) && !task.spec.cancel && !hop::is_over(task, cluster) {

@@ -261,14 +261,24 @@ fn next_after(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Re
     let resumed =
         context.status.clock.as_ref().and_then(|clock| clock.since.as_ref()).map_or(ended, |at| at.0);
     let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
+    let limit = input.job.spec.backoff_limit;
+    let exhausted = |failures: i32, last: &Cause| {
+        let message =
+            format!("{failures} attempts failed (`spec.backoffLimit` {limit}), the last with {last}");
+        State::Failed(Cause::new(Reason::BackoffLimitExceeded, message))
+    };
     let cause = match cause::of(task) {
         Some(cause) => cause,
+        // Ended on request: no failure, unless the limit was lowered meanwhile.
+        None if asked && task.spec.failures > limit => {
+            let cause = Cause::new(Reason::Cancelled, "a cancellation".into());
+            return Err(exhausted(task.spec.failures, &cause));
+        }
         None if asked => {
-            let since = ended.max(resumed);
             return Ok(Next {
                 attempt: task.spec.attempt + 1,
                 failures: task.spec.failures,
-                since,
+                since: ended.max(resumed),
                 after: None,
             });
         }
@@ -278,12 +288,8 @@ fn next_after(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Re
         return Err(State::Failed(cause));
     }
     let failures = task.spec.failures + 1;
-    if failures > input.job.spec.backoff_limit {
-        let message = format!(
-            "{failures} attempts failed (`spec.backoffLimit` {}), the last with {cause}",
-            input.job.spec.backoff_limit
-        );
-        return Err(State::Failed(Cause::new(Reason::BackoffLimitExceeded, message)));
+    if failures > limit {
+        return Err(exhausted(failures, &cause));
     }
     let pause =
         backoff::pause(failures, input.backoff_base, task.metadata.name.as_deref().unwrap_or_default());

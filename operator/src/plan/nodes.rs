@@ -103,20 +103,13 @@ pub fn wanted<'a>(input: &Input<'a>, current: &[&'a TransferTask]) -> Vec<Wanted
         match &destination.node.name {
             Some(name) => hops.push(match input.cluster.node(name) {
                 Some((node, view)) => hop(node, view, false),
-                None => nowhere(
-                    name,
-                    Reason::NodeNotFound,
-                    format!("destination {}: there is no node {name}", destination.name),
-                ),
+                None => nowhere(name, Reason::NodeNotFound, format!("there is no node {name}")),
             }),
             None => {
                 let selector = selector_of(&destination.node);
                 let matching: Vec<_> = input.cluster.matching(&selector).collect();
                 if matching.is_empty() {
-                    let what = format!(
-                        "destination {}: the selector `{selector}` matches no node",
-                        destination.name
-                    );
+                    let what = format!("the selector `{selector}` matches no node");
                     hops.push(nowhere("", Reason::NoNodeMatches, what));
                 }
                 hops.extend(matching.iter().map(|(node, view)| hop(node, view, matching.len() > 1)));
@@ -137,24 +130,24 @@ fn serving<'a>(
 ) -> Result<&'a AgentView, Block> {
     let agent = view
         .ready_agent()
-        .map_err(|why| Block::new(Reason::AgentNotReady, format!("{what}: node {node}: {why}")))?;
+        .map_err(|why| Block::new(Reason::AgentNotReady, format!("{what}node {node}: {why}")))?;
     let Some(published) = agent.volumes.get(volume) else {
         let names = agent.volumes.keys().cloned().collect::<Vec<_>>().join(", ");
         return Err(Block::new(
             Reason::VolumeNotFound,
-            format!("{what}: node {node} publishes no volume {volume:?}, only [{names}]"),
+            format!("{what}node {node} publishes no volume {volume:?}, only [{names}]"),
         ));
     };
     if !published.allows(namespace) {
         return Err(Block::new(
             Reason::VolumeForbidden,
-            format!("{what}: volume {volume:?} of node {node} is not published for namespace {namespace}"),
+            format!("{what}volume {volume:?} of node {node} is not published for namespace {namespace}"),
         ));
     }
     if writes && published.read_only {
         return Err(Block::new(
             Reason::VolumeReadOnly,
-            format!("{what}: volume {volume:?} of node {node} is read-only"),
+            format!("{what}volume {volume:?} of node {node} is read-only"),
         ));
     }
     Ok(agent)
@@ -165,7 +158,7 @@ pub fn source(input: &Input<'_>, status: &TransferJobStatus) -> Result<Chosen, B
     let spec = &input.job.spec.source;
     let namespace = input.job.metadata.namespace.as_deref().unwrap_or_default();
     let serve = |node: &str, view: &NodeView| {
-        serving("source", node, view, &spec.volume.at.name, namespace, false)
+        serving("source: ", node, view, &spec.volume.at.name, namespace, false)
             .map(|agent| Chosen { node: node.into(), instance: agent.instance.clone() })
     };
     let anything_arrived =
@@ -226,8 +219,8 @@ pub fn same_endpoint(hop: &Wanted<'_>, how: Overlap) -> Block {
     Block::new(
         Reason::SameEndpoint,
         format!(
-            "destination {}: {:?} in volume {} on node {} is {relation} the source",
-            hop.destination.name, hop.destination.volume.path, hop.destination.volume.name, hop.node
+            "{:?} in volume {} on node {} is {relation} the source",
+            hop.destination.volume.path, hop.destination.volume.name, hop.node
         ),
     )
 }
@@ -237,13 +230,11 @@ pub fn target(input: &Input<'_>, hop: &Wanted<'_>) -> Result<String, Block> {
     if let Some(block) = &hop.missing {
         return Err(block.clone());
     }
-    let what = format!("destination {}", hop.destination.name);
     let namespace = input.job.metadata.namespace.as_deref().unwrap_or_default();
     let Some((node, view)) = input.cluster.node(&hop.node) else {
-        return Err(Block::new(Reason::NodeNotFound, format!("{what}: there is no node {}", hop.node)));
+        return Err(Block::new(Reason::NodeNotFound, format!("there is no node {}", hop.node)));
     };
-    serving(&what, node, view, &hop.destination.volume.name, namespace, true)
-        .map(|agent| agent.instance.clone())
+    serving("", node, view, &hop.destination.volume.name, namespace, true).map(|agent| agent.instance.clone())
 }
 
 /// An attempt that still does something where this hop would read or write: of an earlier run, or meant for a node of
@@ -264,8 +255,8 @@ pub fn unfinished_before(input: &Input<'_>, run: i64, source: &str, hop: &Wanted
     Some(Block {
         reason: Reason::Pending,
         message: format!(
-            "destination {}: waits until attempt {} of run {} on node {} has ended",
-            hop.destination.name, task.spec.attempt, task.spec.run, task.spec.target.node_name
+            "waits until attempt {} of run {} on node {} has ended",
+            task.spec.attempt, task.spec.run, task.spec.target.node_name
         ),
     })
 }

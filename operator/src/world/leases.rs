@@ -20,6 +20,8 @@ struct Seen {
 #[derive(Debug, Default)]
 pub struct Leases {
     seen: HashMap<String, Seen>,
+    /// Since when the watch of Leases is interrupted: what cannot be seen proves nothing about an agent.
+    blind_since: Option<Instant>,
 }
 
 impl Leases {
@@ -61,8 +63,23 @@ impl Leases {
         }
     }
 
+    /// The watch of Leases was interrupted, or is alive again. The time between does not count against an agent: while
+    /// the API server was away none could renew.
+    pub fn set_watched(&mut self, watched: bool, now: Instant) {
+        match (watched, self.blind_since) {
+            (false, None) => self.blind_since = Some(now),
+            (true, Some(since)) => {
+                let blind = now.saturating_duration_since(since);
+                self.seen.values_mut().for_each(|seen| seen.changed += blind);
+                self.blind_since = None;
+            }
+            _ => {}
+        }
+    }
+
     /// Every Lease's state at that time.
     pub fn states(&self, now: Instant) -> Vec<(String, Liveness)> {
+        let now = self.blind_since.map_or(now, |since| now.min(since));
         let state = |seen: &Seen| match seen.proven {
             _ if now.saturating_duration_since(seen.changed) >= LEASE_GONE => Liveness::Gone,
             true => Liveness::Fresh,
@@ -107,6 +124,21 @@ mod tests {
         assert_eq!(state(&leases, 129), Liveness::Fresh);
         leases.observe(&Change::Put(lease(2, day)), at(120));
         assert_eq!(state(&leases, 130), Liveness::Gone, "the same version again is no change");
+    }
+
+    #[test]
+    fn time_in_which_nothing_could_be_seen_does_not_count() {
+        let (start, day) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let at = |seconds: u64| Clock { instant: start + Duration::from_secs(seconds), time: day };
+        let state = |leases: &Leases, seconds| leases.states(at(seconds).instant)[0].1;
+        let mut leases = Leases::default();
+        leases.observe(&Change::Put(lease(1, day)), at(0));
+        leases.set_watched(false, at(10).instant);
+        leases.set_watched(false, at(20).instant);
+        assert_eq!(state(&leases, 500), Liveness::Fresh);
+        leases.set_watched(true, at(510).instant);
+        assert_eq!(state(&leases, 559), Liveness::Fresh);
+        assert_eq!(state(&leases, 560), Liveness::Gone);
     }
 
     #[test]
