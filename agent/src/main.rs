@@ -1,10 +1,42 @@
-//! The shell: which of the three processes this is.
+//! The shell: which of the three processes this is, and the signals that end it.
 
 use clap::Parser;
-use transfer_agent::config::{Cli, Command};
+use transfer_agent::{
+    config::{Cli, Command, Config, LauncherArgs},
+    launcher, logging, run, worker,
+};
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Control { .. } | Command::Launcher(_) | Command::Worker { .. } => anyhow::bail!("not built yet"),
+        Command::Control { config, node_name, log } => {
+            logging::start(&log)?;
+            control(Config::read(&config, node_name.as_deref())?)
+        }
+        Command::Launcher(LauncherArgs { socket, fd }) => {
+            logging::start(logging::DEFAULT_FILTER)?;
+            match (socket, fd) {
+                (Some(path), _) => launcher::listen(&path),
+                (None, Some(fd)) => launcher::serve_one(launcher::child::inherited_socket(fd)?),
+                (None, None) => anyhow::bail!("give --socket or --fd"),
+            }
+        }
+        Command::Worker { fd } => {
+            logging::start(logging::DEFAULT_FILTER)?;
+            worker::run(launcher::child::inherited_socket(fd)?)
+        }
     }
+}
+
+#[tokio::main(worker_threads = 4)]
+async fn control(config: Config) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    run::run(config, async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+    .await
 }

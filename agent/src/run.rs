@@ -1,1 +1,260 @@
-//! Puts the agent's control process together and runs it until it is told to stop.
+//! Puts the control process together and runs it until it is told to stop. Several can live in one process.
+
+mod interfaces;
+
+use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use kube::{
+    Api, Client,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    config::Config,
+    control::{
+        self, HopContext,
+        connection::launcher::{Connection, Launcher},
+        inventory::Inventory,
+        lease::{Fence, Holder},
+        source_runs::SourceRuns,
+        staging::Staging,
+        watch::WatchHealth,
+        workers::pool::{PoolOptions, PoolTask, pool},
+    },
+    launcher::child,
+    metrics::Metrics,
+    serve::{Heartbeat, Served, serve},
+    volume::{DestinationLocks, Volume},
+};
+
+/// The API server's answers must come within this time; a watch is longer and has its own rule.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(300);
+const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
+/// Workers, Lease, status and server have this time to end, after the hops.
+const ENDED_WITHIN: Duration = Duration::from_secs(8);
+/// Events of the launcher that may wait for the pool.
+const LAUNCHER_EVENTS: usize = 256;
+
+/// Runs until `shutdown` resolves: then no new hops, running ones ended and reported, workers ended, Lease let go.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let config = Arc::new(with_devices(config)?);
+    let metrics = Metrics::new().context("metrics")?;
+    let instance = uuid::Uuid::new_v4().to_string();
+    info!(node = config.node_name, instance, version = env!("CARGO_PKG_VERSION"), "agent starts");
+    if let Some(chunk) = config.faults.corrupt_chunk {
+        warn!(chunk, "faults.corruptChunk is set: data is damaged on purpose, for tests only");
+    }
+    std::fs::create_dir_all(&config.state_dir)
+        .with_context(|| format!("stateDir {}: cannot be made", config.state_dir.display()))?;
+    let client = client(&config).await?;
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("listen {}", config.listen))?;
+    info!(address = %listener.local_addr()?, "serving /metrics, /healthz, /readyz");
+
+    let (stop_hops, hops_stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+
+    let heartbeat = Arc::new(Heartbeat::default());
+    let (workers, task) = pool(pool_options(&config, &instance), metrics.clone());
+    let connection = start_workers(&config, task, &mut tasks, &stopped, heartbeat.clone())?;
+
+    let (volumes, missing) = open_volumes(&config);
+    let fence = Fence::new();
+    let holder = Holder {
+        leases: Api::namespaced(client.clone(), &config.lease_namespace),
+        node: config.node_name.clone(),
+        instance: instance.clone(),
+    };
+    tasks.spawn(holder.keep(fence.clone(), metrics.clone(), stopped.clone()));
+    let inventory = Inventory {
+        api: Api::all(client.clone()),
+        config: config.clone(),
+        instance: instance.clone(),
+        volumes: volumes.clone(),
+        missing,
+        nixl: workers.facts(),
+        fence: fence.clone(),
+        metrics: metrics.clone(),
+    };
+    tasks.spawn(inventory.keep(hops_stopped.clone()));
+    let watches = Arc::new(WatchHealth::default());
+    let served = Served {
+        heartbeat,
+        watches: watches.clone(),
+        fence: fence.clone(),
+        nixl: workers.facts(),
+        metrics: metrics.clone(),
+    };
+    let mut server_stopped = stopped.clone();
+    tasks.spawn(async move {
+        let until = async move {
+            // An error means that nobody is left to stop us, which is a stop as well.
+            let _ = server_stopped.wait_for(|stop| *stop).await;
+        };
+        if let Err(failure) = serve(listener, served, until).await {
+            error!(%failure, "the HTTP server has ended");
+        }
+    });
+
+    let context = Arc::new(HopContext {
+        client,
+        source_runs: SourceRuns::new(workers.clone()),
+        staging: Staging::new(config.staging_bytes()),
+        config,
+        instance,
+        volumes,
+        locks: DestinationLocks::default(),
+        workers,
+        fence: fence.clone(),
+        metrics,
+        shutdown: hops_stopped,
+    });
+    let hops = hops(context, fence, watches);
+    tokio::pin!(hops, shutdown);
+    let result = tokio::select! {
+        () = &mut shutdown => {
+            info!("asked to stop: hops are ended");
+            stop_hops.send_replace(true);
+            hops.await;
+            Ok(())
+        }
+        () = &mut hops => Err(anyhow::anyhow!("the watches of tasks have ended")),
+        Some(ended) = tasks.join_next() => Err(anyhow::anyhow!("a part of the agent has ended by itself: {ended:?}")),
+    };
+    stop_hops.send_replace(true);
+    stop.send_replace(true);
+    end(tasks, connection).await;
+    result
+}
+
+/// Runs the hops once the Lease is ours: before that nothing may be committed.
+async fn hops(context: Arc<HopContext>, fence: Fence, watches: Arc<WatchHealth>) {
+    let mut fenced = fence.changes();
+    let mut shutdown = context.shutdown.clone();
+    tokio::select! {
+        held = fenced.wait_for(|fenced| !*fenced) => {
+            if held.is_err() {
+                return;
+            }
+        }
+        _ = shutdown.wait_for(|ends| *ends) => return,
+    }
+    control::run_hops(context, watches).await;
+}
+
+async fn end(mut tasks: JoinSet<()>, connection: Connection) {
+    let all = async {
+        let workers = tokio::task::spawn_blocking(move || connection.stop());
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(failure) = ended {
+                error!(%failure, "a part of the agent ended badly");
+            }
+        }
+        if let Err(failure) = workers.await {
+            error!(%failure, "the launcher could not be ended");
+        }
+    };
+    if tokio::time::timeout(ENDED_WITHIN, all).await.is_err() {
+        warn!("not everything ended in time; the kernel ends what is left with this process");
+    }
+    info!("agent ends");
+}
+
+fn pool_options(config: &Config, instance: &str) -> PoolOptions {
+    PoolOptions {
+        // A worker's name goes into status and metadata: the node is for people, the instance makes it unique.
+        prefix: format!(
+            "{}-{}",
+            config.node_name.chars().take(24).collect::<String>(),
+            instance.chars().take(8).collect::<String>()
+        ),
+        warm: config.warm_workers as usize,
+        library: config.nixl.library.clone(),
+        plugins: config.nixl.plugins.clone(),
+        corrupt_chunk: config.faults.corrupt_chunk,
+    }
+}
+
+fn start_workers(
+    config: &Config,
+    task: PoolTask,
+    tasks: &mut JoinSet<()>,
+    stopped: &watch::Receiver<bool>,
+    heartbeat: Arc<Heartbeat>,
+) -> anyhow::Result<Connection> {
+    let launcher = match &config.launcher {
+        Some(launcher) => Launcher::Socket(launcher.socket.clone()),
+        None => Launcher::Child { program: child::this_program() },
+    };
+    let (tell, events) = mpsc::channel(LAUNCHER_EVENTS);
+    let connection = Connection::start(launcher, tell).context("the launcher's thread")?;
+    tasks.spawn(task.run(events, stopped.clone(), move || heartbeat.beat()));
+    Ok(connection)
+}
+
+/// Opens what is there; what is not is said in the TransferNode and refused to jobs.
+fn open_volumes(config: &Config) -> (BTreeMap<String, Arc<Volume>>, Vec<String>) {
+    let mut volumes = BTreeMap::new();
+    let mut missing = Vec::new();
+    for wanted in &config.volumes {
+        match Volume::open(wanted) {
+            Ok(volume) => {
+                match volume.collect_leftovers() {
+                    Ok(0) => {}
+                    Ok(files) => {
+                        info!(volume = wanted.name, files, "partial files of an earlier start removed")
+                    }
+                    Err(failure) => {
+                        warn!(volume = wanted.name, %failure, "partial files could not be removed")
+                    }
+                }
+                volumes.insert(wanted.name.clone(), Arc::new(volume));
+            }
+            Err(failure) => {
+                error!(volume = wanted.name, %failure, "a volume cannot be opened and is not published");
+                missing.push(failure.message);
+            }
+        }
+    }
+    (volumes, missing)
+}
+
+/// Without named devices all that are up but the loopback: on one host UCX would stripe over it too.
+fn with_devices(mut config: Config) -> anyhow::Result<Config> {
+    if config.network.devices.is_empty() {
+        config.network.devices =
+            interfaces::up(Path::new("/")).context("network.devices: cannot be found out")?;
+        anyhow::ensure!(
+            !config.network.devices.is_empty(),
+            "network.devices: no interface but the loopback is up; name one (`lo` for agents on one host)"
+        );
+        info!(devices = ?config.network.devices, "network interfaces");
+    }
+    Ok(config)
+}
+
+async fn client(config: &Config) -> anyhow::Result<Client> {
+    let mut kube = match &config.kubeconfig {
+        Some(path) => {
+            let kubeconfig = Kubeconfig::read_from(path)
+                .with_context(|| format!("kubeconfig {}: cannot be read", path.display()))?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .with_context(|| format!("kubeconfig {}", path.display()))?
+        }
+        None => kube::Config::infer()
+            .await
+            .context("no cluster to talk to: set kubeconfig, or run in a pod with a service account")?,
+    };
+    kube.connect_timeout = Some(CONNECTED_WITHIN);
+    kube.read_timeout = Some(ANSWERED_WITHIN);
+    Client::try_from(kube).context("the client cannot be made from the kubeconfig")
+}

@@ -22,10 +22,14 @@ const MAX_NODE_NAME: usize = 253;
 const MAX_DEVICE_NAME: usize = 15;
 
 pub(super) fn parse(text: &str, node_name: Option<&str>) -> Result<Config, Problem> {
-    let value: Value =
-        serde_yaml::from_str(text).map_err(|error| problem(".", format!("is no YAML: {error}"), "correct the line"))?;
+    let value: Value = serde_yaml::from_str(text)
+        .map_err(|error| problem(".", format!("is no YAML: {error}"), "correct the line"))?;
     if !value.is_mapping() {
-        return Err(problem(".", "is no mapping of keys to values", "see the agent's documentation for an example"));
+        return Err(problem(
+            ".",
+            "is no mapping of keys to values",
+            "see the agent's documentation for an example",
+        ));
     }
     let mut config: Config = typed(value)?;
     if config.node_name.is_empty() {
@@ -144,7 +148,9 @@ fn volumes(config: &Config) -> Result<(), Problem> {
 }
 
 fn is_name(name: &str, longest: usize, dots: bool) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || (dots && byte == b'.');
+    let inner = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || (dots && byte == b'.')
+    };
     let ends = !name.starts_with(['-', '.']) && !name.ends_with(['-', '.']);
     !name.is_empty() && name.len() <= longest && ends && name.bytes().all(inner)
 }
@@ -183,7 +189,11 @@ volumes: [{name: data, path: /data, allowedNamespaces: ["*"]}]
         let config = parse(GOOD, None).unwrap();
         assert_eq!((config.slots, config.warm_workers, config.staging_bytes()), (4, 2, 256 << 20));
         assert_eq!(config.lease_namespace, "nixl-transfer-system");
-        assert!(!config.volumes[0].read_only && config.launcher.is_none() && config.faults.corrupt_chunk.is_none());
+        assert!(
+            !config.volumes[0].read_only
+                && config.launcher.is_none()
+                && config.faults.corrupt_chunk.is_none()
+        );
         let other = parse(&GOOD.replace("nodeName: node-a", ""), Some("node-b")).unwrap();
         assert_eq!(other.node_name, "node-b");
     }
@@ -199,7 +209,12 @@ volumes: [{name: data, path: /data, allowedNamespaces: ["*"]}]
         ("nodeName: node-a", "nodeName: node-a\nstaging: 1Ki", "staging", "1024"),
         ("nodeName: node-a", "nodeName: node-a\nlisten: here", "listen", "socket address"),
         ("nodeName: node-a", "nodeName: node-a\nslotz: 4", "slotz", "slotz"),
-        ("nodeName: node-a", "nodeName: node-a\nnetwork: {devices: ['lo,eth0']}", "network.devices[0]", "lo,eth0"),
+        (
+            "nodeName: node-a",
+            "nodeName: node-a\nnetwork: {devices: ['lo,eth0']}",
+            "network.devices[0]",
+            "lo,eth0",
+        ),
         ("nodeName: node-a", "nodeName: node-a\nlauncher: {socket: run/l}", "launcher.socket", "run/l"),
         ("stateDir: /var/lib/nixl-transfer", "stateDir: state", "stateDir", "state"),
         ("stateDir: /var/lib/nixl-transfer", "", "stateDir", "missing"),
@@ -209,7 +224,12 @@ volumes: [{name: data, path: /data, allowedNamespaces: ["*"]}]
         (", allowedNamespaces: [\"*\"]", "", "allowedNamespaces", "missing"),
         ("[\"*\"]", "[]", "volumes[0].allowedNamespaces", "[]"),
         ("[\"*\"]", "[\"team_a\"]", "volumes[0].allowedNamespaces[0]", "team_a"),
-        ("volumes: [", "volumes: [{name: data, path: /a, allowedNamespaces: [b]}, ", "volumes[1].name", "data"),
+        (
+            "volumes: [",
+            "volumes: [{name: data, path: /a, allowedNamespaces: [b]}, ",
+            "volumes[1].name",
+            "data",
+        ),
         ("nodeName: node-a", "nodeName: [", ".", "YAML"),
     ];
 

@@ -1,1 +1,272 @@
-//! The node's Lease, and the fence that rests on its renewal.
+//! The node's Lease, and the fence that rests on its renewal: an agent that could not renew for long enough stops
+//! committing before anyone takes it as gone. By the monotonic clock; the times in the Lease are for people.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use nixl_transfer_crds::names::{AGENT_MANAGER, FENCE_SECONDS, LEASE_GONE_SECONDS, LEASE_RENEW_SECONDS};
+use serde_json::json;
+use tokio::{sync::watch, time::MissedTickBehavior};
+use tracing::{error, info, warn};
+
+use crate::metrics::Metrics;
+
+const RENEW_EVERY: Duration = Duration::from_secs(LEASE_RENEW_SECONDS as u64);
+const FENCE_AFTER: Duration = Duration::from_secs(FENCE_SECONDS as u64);
+/// After a failure the next try comes sooner.
+const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// A request that takes longer is given up.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whether this agent may still change destinations.
+#[derive(Clone, Debug)]
+pub struct Fence {
+    shared: Arc<Shared>,
+    changes: watch::Receiver<bool>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    started: Instant,
+    /// Milliseconds from `started` to the begin of the last successful renewal, plus one; 0 for none.
+    renewed: AtomicU64,
+    /// Another agent holds the Lease.
+    lost: AtomicBool,
+    tell: watch::Sender<bool>,
+}
+
+impl Fence {
+    /// Fenced until the first renewal.
+    pub fn new() -> Self {
+        let (tell, changes) = watch::channel(true);
+        let shared = Shared {
+            started: Instant::now(),
+            renewed: AtomicU64::new(0),
+            lost: AtomicBool::new(false),
+            tell,
+        };
+        Self { shared: Arc::new(shared), changes }
+    }
+
+    /// Whether a commit may begin now. Looks at the clock, so it is right even if the task that renews stands still.
+    pub fn may_commit(&self) -> bool {
+        self.may_commit_at(Instant::now())
+    }
+
+    /// True while fenced.
+    pub fn changes(&self) -> watch::Receiver<bool> {
+        self.changes.clone()
+    }
+
+    fn may_commit_at(&self, now: Instant) -> bool {
+        let renewed = self.shared.renewed.load(Ordering::Acquire);
+        if renewed == 0 || self.shared.lost.load(Ordering::Acquire) {
+            return false;
+        }
+        let age = now.saturating_duration_since(self.shared.started + Duration::from_millis(renewed - 1));
+        age < FENCE_AFTER
+    }
+
+    /// A renewal that began at `begun` has succeeded. Its begin counts: the API server may have stored it then.
+    fn renewed(&self, begun: Instant) {
+        let millis = begun.saturating_duration_since(self.shared.started).as_millis();
+        self.shared.renewed.store(u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1, Ordering::Release);
+        self.update(Instant::now());
+    }
+
+    /// Another agent has taken the Lease: nothing makes this one whole again.
+    fn lost(&self) {
+        self.shared.lost.store(true, Ordering::Release);
+        self.update(Instant::now());
+    }
+
+    fn update(&self, now: Instant) {
+        let fenced = !self.may_commit_at(now);
+        self.shared.tell.send_if_modified(|told| std::mem::replace(told, fenced) != fenced);
+    }
+
+    /// When it will be fenced if nothing is renewed.
+    fn expires(&self) -> Instant {
+        let renewed = self.shared.renewed.load(Ordering::Acquire).saturating_sub(1);
+        self.shared.started + Duration::from_millis(renewed) + FENCE_AFTER
+    }
+}
+
+impl Default for Fence {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Who holds the Lease.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// Leases of the namespace where agents keep theirs.
+    pub leases: Api<Lease>,
+    /// Name of the Lease.
+    pub node: String,
+    /// UUID of this start of the agent.
+    pub instance: String,
+}
+
+/// What became of a renewal.
+#[derive(Debug, PartialEq, Eq)]
+enum Renewal {
+    Done,
+    /// Someone else holds it now.
+    TakenBy(String),
+}
+
+impl Holder {
+    /// Renews until `stop` is true, then lets go of the Lease so that the operator need not wait for it to lapse.
+    pub async fn keep(self, fence: Fence, metrics: Metrics, mut stop: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(RETRY_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut due = Instant::now();
+        let mut version = None;
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = tokio::time::sleep_until(fence.expires().into()), if fence.may_commit() => {}
+                _ = stop.wait_for(|stop| *stop) => break,
+            }
+            let begun = Instant::now();
+            if begun >= due {
+                match tokio::time::timeout(ANSWERED_WITHIN, self.renew(&mut version)).await {
+                    Ok(Ok(Renewal::Done)) => {
+                        due = begun + RENEW_EVERY;
+                        metrics.api_write("Lease", "patch");
+                        fence.renewed(begun);
+                    }
+                    Ok(Ok(Renewal::TakenBy(other))) => {
+                        error!(
+                            holder = other,
+                            "another agent holds this node's Lease; this one commits nothing more"
+                        );
+                        fence.lost();
+                    }
+                    Ok(Err(error)) => warn!(%error, "the Lease could not be renewed"),
+                    Err(_) => warn!("the API server did not answer the renewal of the Lease in time"),
+                }
+            }
+            fence.update(Instant::now());
+            metrics.fenced(!fence.may_commit());
+        }
+        if fence.may_commit() {
+            self.release(version).await;
+        }
+    }
+
+    /// The first renewal takes the Lease from whoever holds it, which is the instance before us; should that one still
+    /// live, its next renewal is refused and it is fenced. Later renewals only renew what is still ours.
+    async fn renew(&self, version: &mut Option<String>) -> Result<Renewal, kube::Error> {
+        let now = MicroTime(jiff::Timestamp::now());
+        let mut spec = json!({
+            "holderIdentity": self.instance,
+            "leaseDurationSeconds": LEASE_GONE_SECONDS,
+            "renewTime": now,
+        });
+        let mut metadata = json!({});
+        match version.as_ref() {
+            // With the version we last saw, someone else's write in between is a conflict.
+            Some(version) => metadata["resourceVersion"] = json!(version),
+            None => spec["acquireTime"] = json!(now),
+        }
+        let patch = json!({"metadata": metadata, "spec": spec});
+        let parameters = PatchParams { field_manager: Some(AGENT_MANAGER.into()), ..PatchParams::default() };
+        let patched = self.leases.patch(&self.node, &parameters, &Patch::Merge(&patch)).await;
+        let lease = match patched {
+            Ok(lease) => lease,
+            Err(kube::Error::Api(status)) if status.code == 404 => self.create(now).await?,
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let found = self.leases.get(&self.node).await?;
+                let holder =
+                    found.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
+                if holder != self.instance {
+                    return Ok(Renewal::TakenBy(holder));
+                }
+                // Someone edited a label, or our own write came through although its answer was lost.
+                *version = found.metadata.resource_version;
+                return Box::pin(self.renew(version)).await;
+            }
+            Err(error) => return Err(error),
+        };
+        if version.is_none() {
+            info!(lease = self.node, "the Lease is ours");
+        }
+        *version = lease.metadata.resource_version;
+        Ok(Renewal::Done)
+    }
+
+    async fn create(&self, now: MicroTime) -> Result<Lease, kube::Error> {
+        let lease = Lease {
+            metadata: ObjectMeta { name: Some(self.node.clone()), ..ObjectMeta::default() },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.instance.clone()),
+                lease_duration_seconds: i32::try_from(LEASE_GONE_SECONDS).ok(),
+                acquire_time: Some(now.clone()),
+                renew_time: Some(now),
+                ..LeaseSpec::default()
+            }),
+        };
+        self.leases
+            .create(
+                &PostParams { field_manager: Some(AGENT_MANAGER.into()), ..PostParams::default() },
+                &lease,
+            )
+            .await
+    }
+
+    async fn release(&self, version: Option<String>) {
+        let Some(version) = version else { return };
+        let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"holderIdentity": null}});
+        let parameters = PatchParams { field_manager: Some(AGENT_MANAGER.into()), ..PatchParams::default() };
+        let patch = Patch::Merge(&patch);
+        let released = self.leases.patch(&self.node, &parameters, &patch);
+        match tokio::time::timeout(ANSWERED_WITHIN, released).await {
+            Ok(Ok(_)) => info!("the Lease is let go"),
+            Ok(Err(error)) => warn!(%error, "the Lease could not be let go; it lapses"),
+            Err(_) => warn!("the API server did not answer; the Lease lapses"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fenced_at_first_open_after_a_renewal_and_fenced_when_it_is_too_old() {
+        let fence = Fence::new();
+        let begun = Instant::now();
+        assert!(!fence.may_commit() && *fence.changes().borrow());
+        fence.renewed(begun);
+        assert!(fence.may_commit() && !*fence.changes().borrow());
+        assert!(fence.may_commit_at(begun + FENCE_AFTER - Duration::from_secs(1)));
+        assert!(!fence.may_commit_at(begun + FENCE_AFTER));
+        fence.update(begun + FENCE_AFTER);
+        assert!(*fence.changes().borrow(), "told even if nobody asks");
+    }
+
+    #[test]
+    fn a_lost_lease_is_never_won_back() {
+        let fence = Fence::new();
+        fence.renewed(Instant::now());
+        fence.lost();
+        fence.renewed(Instant::now());
+        assert!(!fence.may_commit() && *fence.changes().borrow());
+    }
+}
