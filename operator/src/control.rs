@@ -2,6 +2,7 @@
 //! `apply`. Decides nothing itself and does no I/O but through the tasks it starts and ends.
 
 mod gauges;
+mod record;
 
 use std::{
     collections::HashSet,
@@ -21,7 +22,7 @@ use crate::{
     events::Events,
     memory::Memory,
     metrics::Metrics,
-    plan::{self, Action, Input, Plan, run},
+    plan::{self, Input, Plan},
     schedule::{Rank, Schedule},
     serve::{Health, Watched},
     world::{Change, Clock, Observation, World},
@@ -282,7 +283,7 @@ impl Control {
             return;
         }
         let work = self.work(&rank.job, job, &tasks, &plan);
-        self.record(job, &plan);
+        record::record(&self.metrics, job, &plan);
         let reserved = plan.slots_taken();
         self.world.slots.reserve(&reserved);
         self.schedule.started(&rank.job);
@@ -318,71 +319,6 @@ impl Control {
             actions: plan.actions.clone(),
             notes: plan.notes.clone(),
             vanished,
-        }
-    }
-
-    /// Logs and counts what the plan decides.
-    fn record(&self, job: Option<&TransferJob>, plan: &Plan) {
-        let name = job.and_then(|job| job.metadata.name.as_deref());
-        let namespace = job.and_then(|job| job.metadata.namespace.as_deref()).unwrap_or_default();
-        let run = job.and_then(|job| job.status.as_ref()).map_or(0, |status| status.run);
-        for action in &plan.actions {
-            match action {
-                Action::Create(task) => tracing::info!(
-                    namespace,
-                    job = name,
-                    run = task.spec.run,
-                    task = task.metadata.name,
-                    node = task.spec.target.node_name,
-                    source = task.spec.source.node_name,
-                    attempt = task.spec.attempt,
-                    failures = task.spec.failures,
-                    "attempt"
-                ),
-                Action::Verdict(task, verdict) => tracing::warn!(
-                    namespace,
-                    job = name,
-                    run,
-                    task = task.name,
-                    reason = verdict.reason,
-                    message = verdict.message,
-                    "verdict"
-                ),
-                Action::Cancel(task) => {
-                    tracing::info!(namespace, job = name, run, task = task.name, "cancel")
-                }
-                Action::Delete(task) => {
-                    tracing::debug!(namespace, job = name, run, task = task.name, "delete")
-                }
-                Action::Release { task, .. } => {
-                    tracing::debug!(namespace, job = name, run, task = task.name, "release");
-                }
-            }
-        }
-        for note in &plan.notes {
-            let run = plan.status.as_ref().map_or(run, |status| status.run);
-            tracing::info!(
-                namespace,
-                job = name,
-                run,
-                task = note.task,
-                reason = note.reason.as_str(),
-                message = note.message,
-                action = note.action
-            );
-        }
-        let Some(status) = plan.status.as_ref().filter(|status| run::is_over(status)) else { return };
-        if !plan.notes.iter().any(|note| matches!(note.action, "CompleteRun" | "FailRun")) {
-            return;
-        }
-        let result = if run::has_failed(status) { "failed" } else { "complete" };
-        let ready =
-            nixl_transfer_crds::condition::find(&status.conditions, nixl_transfer_crds::condition::READY);
-        let reason = ready.map_or("", |condition| condition.reason.as_str());
-        self.metrics.jobs_total.with_label_values(&[namespace, result, reason]).inc();
-        if let Some(start) = &status.start_time {
-            let seconds = Timestamp::now().duration_since(start.0).as_secs_f64();
-            self.metrics.duration.with_label_values(&[result]).observe(seconds);
         }
     }
 }

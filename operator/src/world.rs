@@ -217,7 +217,7 @@ impl World {
         // Nobody here reads these, and they are most of an object's size.
         job.metadata.managed_fields = None;
         job.metadata.annotations = None;
-        if job.status.as_ref().is_some_and(|status| run::is_over(status)) {
+        if job.status.as_ref().is_some_and(run::is_over) {
             self.open.remove(&uid);
         } else {
             self.open.insert(uid.clone());

@@ -47,14 +47,27 @@ pub enum State {
     Served,
     /// Given up.
     Failed(Cause),
-    /// An attempt is under way; bytes move, or not yet. The cause says what it waits for.
-    Active { moving: bool, waits: Option<Cause> },
+    /// An attempt is under way.
+    Active {
+        /// Whether bytes move.
+        moving: bool,
+        /// What an agent waits for, by what it says.
+        waits: Option<Cause>,
+    },
     /// An attempt was given up or is to be stopped, and an agent has not ended its half yet.
     Ending(Cause),
-    /// The last attempt failed; the next comes then.
-    Backoff { until: Timestamp, cause: Cause },
-    /// Waits for a transfer slot of that node.
-    Queued { node: String },
+    /// The last attempt failed.
+    Backoff {
+        /// When the next one comes.
+        until: Timestamp,
+        /// Why the last one failed.
+        cause: Cause,
+    },
+    /// Waits for a transfer slot.
+    Queued {
+        /// The node whose slots are taken.
+        node: String,
+    },
     /// Waits for something that is missing.
     Waiting(Cause),
     /// Nothing is under way, and nothing is to be.
