@@ -54,8 +54,10 @@ pub enum FromLauncher {
 pub enum ToWorker {
     /// Heartbeat, answered with `Pong`. A worker that has not heard one for 20 s exits.
     Ping { sequence: u64 },
-    /// First message: where NIXL is. The worker loads it and the plugin, and answers `Ready`. It owns no agent yet.
-    Load { library: String, plugins: String },
+    /// First message: where NIXL is, and the name of the worker's NIXL agent. The worker loads library and plugin, and
+    /// answers `Ready`. Nobody can reach the agent yet. `corrupt_chunk` is for tests of this project: the chunk of each
+    /// sending hop with this number is damaged once, after its digest was made.
+    Load { worker: WorkerName, library: String, plugins: String, corrupt_chunk: Option<u64> },
     /// The worker is given to a run: decides transports and devices, then agent and backend are created.
     Assign { network: Network },
     /// Takes up the sending side of a hop; answered with `Prepared`.

@@ -1,1 +1,204 @@
-//! The worker process: NIXL, staging memory, nothing worth stealing.
+//! The worker process: NIXL, staging memory, and nothing worth stealing. Its main thread hears control, answers
+//! heartbeats and starts one thread for each hop; it opens no file by name. It always ends with `_exit`.
+
+mod digests;
+mod failures;
+mod hop;
+mod nixl;
+mod outbox;
+mod progress;
+mod source;
+mod target;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nixl_transfer_crds::Reason;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::protocol::channel::{Channel, ChannelError};
+use crate::protocol::{Failure, FromWorker, HopId, StreamOptions, ToWorker};
+use hop::{Hop, HopCommand, Partial};
+use nixl::Nixl;
+use outbox::Outbox;
+use target::TargetPlan;
+
+/// A worker whose control has said nothing for so long is alone, and ends.
+pub const HEARTBEAT: Duration = Duration::from_secs(20);
+/// Control takes a message within this time, or is as good as gone.
+const SEND: Duration = Duration::from_secs(20);
+
+/// Why a worker ends.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    /// Control closed the socket: it is gone, or wants this worker to go.
+    Closed,
+    /// No heartbeat.
+    Silent,
+    /// A target's hop is over and committed.
+    Finished,
+    /// NIXL cannot be used; control was told.
+    NotReady,
+    /// Control sent what no control sends.
+    Broken(String),
+}
+
+/// Serves control over its socket until the end of the process.
+pub fn run(socket: OwnedFd) -> ! {
+    // A thread that panics would leave its hop silent; without the worker control knows at once.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        nixl_connect::exit_now(101);
+    }));
+    raise_open_files();
+    let ending = serve(&Channel::new(UnixStream::from(socket)), HEARTBEAT);
+    tracing::debug!(?ending, "worker ends");
+    let code = match ending {
+        Ending::Closed | Ending::Finished => 0,
+        Ending::NotReady => 1,
+        Ending::Broken(why) => {
+            tracing::error!(why, "control broke the protocol");
+            2
+        }
+        Ending::Silent => {
+            tracing::error!("no heartbeat from control; the worker ends");
+            3
+        }
+    };
+    nixl_connect::exit_now(code)
+}
+
+/// Several hops with their windows of open files need more than the usual soft limit of 1,024.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, "the limit of open files stays at {:?}", limit.current);
+    }
+}
+
+fn serve(channel: &Channel, heartbeat: Duration) -> Ending {
+    let prepared = channel.set_timeouts(Some(SEND), Some(heartbeat)).and_then(|()| channel.try_clone());
+    let outbox = match prepared {
+        Ok(writing) => Outbox::new(writing),
+        Err(error) => return Ending::Broken(error.to_string()),
+    };
+    let mut worker = Worker { outbox, nixl: None, hops: HashMap::new(), corrupt_chunk: None };
+    let mut heard = Instant::now();
+    loop {
+        // Sleeps in the kernel: a warm worker costs nothing.
+        let (message, descriptors) = match channel.receive::<ToWorker>() {
+            Ok(received) => received,
+            Err(ChannelError::Closed) => return Ending::Closed,
+            Err(ChannelError::TimedOut) => return Ending::Silent,
+            Err(error) => return Ending::Broken(error.to_string()),
+        };
+        if matches!(message, ToWorker::Ping { .. }) {
+            heard = Instant::now();
+        } else if heard.elapsed() > heartbeat {
+            return Ending::Silent;
+        }
+        if let Err(ending) = worker.take(message, descriptors) {
+            return ending;
+        }
+    }
+}
+
+struct Worker {
+    outbox: Outbox,
+    nixl: Option<Nixl>,
+    hops: HashMap<HopId, Hop>,
+    corrupt_chunk: Option<u64>,
+}
+
+impl Worker {
+    fn take(&mut self, message: ToWorker, descriptors: Vec<OwnedFd>) -> Result<(), Ending> {
+        match message {
+            ToWorker::Ping { sequence } => self.outbox.send(&FromWorker::Pong { sequence }),
+            ToWorker::Load { worker, library, plugins, corrupt_chunk } => {
+                if self.nixl.is_some() {
+                    return Err(Ending::Broken("Load came twice".into()));
+                }
+                self.corrupt_chunk = corrupt_chunk;
+                let (nixl, facts) = Nixl::load(&worker, &library, &plugins).map_err(|why| self.not_ready(why))?;
+                self.nixl = Some(nixl);
+                self.outbox.send(&facts);
+            }
+            ToWorker::Assign { network } => {
+                let nixl = self.nixl.as_mut().ok_or_else(|| Ending::Broken("Assign before Load".into()))?;
+                nixl.assign(&network).map_err(|why| self.not_ready(why))?;
+            }
+            ToWorker::OpenSource { hop, stream } => {
+                let corrupt = self.corrupt_chunk;
+                self.open(hop, stream, move |seat| source::run(seat, corrupt));
+            }
+            ToWorker::OpenTarget { hop, stream, read_back, key } => {
+                let plan = TargetPlan { key, read_back };
+                self.open(hop, stream, move |seat| target::run(seat, &plan));
+            }
+            ToWorker::Connect { hop, metadata, worker } => {
+                self.tell(hop, HopCommand::Connect { metadata, worker });
+            }
+            ToWorker::Manifest { hop, entries, totals } => self.tell(hop, HopCommand::Manifest { entries, totals }),
+            ToWorker::Files { hop, indices } => {
+                if indices.len() != descriptors.len() {
+                    return Err(Ending::Broken("Files and its descriptors differ in number".into()));
+                }
+                self.tell(hop, HopCommand::Files(indices.into_iter().zip(descriptors).collect()));
+            }
+            ToWorker::Partials { hop, indices, compare } => {
+                let partials = Partial::list(indices, &compare, descriptors).ok_or_else(|| {
+                    Ending::Broken("Partials and its descriptors differ in number".into())
+                })?;
+                self.tell(hop, HopCommand::Partials(partials));
+            }
+            ToWorker::Finished { hop } => {
+                tracing::debug!(hop = hop.0, "the hop is committed");
+                return Err(Ending::Finished);
+            }
+            ToWorker::Close { hop } => {
+                if let Some(hop) = self.hops.remove(&hop) {
+                    hop.close();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn not_ready(&self, message: String) -> Ending {
+        self.outbox.send(&FromWorker::NotReady { message });
+        Ending::NotReady
+    }
+
+    fn open(
+        &mut self,
+        id: HopId,
+        options: StreamOptions,
+        body: impl FnOnce(hop::Seat) -> Result<(), hop::Stop> + Send + 'static,
+    ) {
+        let Some(agent) = self.nixl.as_ref().and_then(Nixl::assigned) else {
+            let failure = Failure::new(Reason::BackendUnavailable, "the worker has no NIXL backend yet");
+            return self.outbox.send(&FromWorker::Failed { hop: id, failure });
+        };
+        match Hop::start(id, options, Arc::clone(agent), self.outbox.clone(), body) {
+            Ok(hop) => drop(self.hops.insert(id, hop)),
+            Err(error) => {
+                let failure = Failure::new(Reason::WorkerLost, format!("no thread for the hop: {error}"));
+                self.outbox.send(&FromWorker::Failed { hop: id, failure });
+            }
+        }
+    }
+
+    /// A hop that has failed hears nothing more; control may not know of it yet.
+    fn tell(&self, hop: HopId, command: HopCommand) {
+        if let Some(hop) = self.hops.get(&hop) {
+            hop.tell(command);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! One side of one hop in a worker: a thread of its own, told what to do by the main thread, ended by it at any time.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use nixl_connect::AbortHandle;
+use nixl_transfer_crds::Reason;
+
+use super::nixl::AssignedAgent;
+use super::outbox::Outbox;
+use crate::protocol::entry::{Entry, Totals};
+use crate::protocol::{Failure, FromWorker, HopId, StreamOptions, WorkerName};
+
+/// What a hop's thread is told.
+#[derive(Debug)]
+pub(super) enum HopCommand {
+    /// The other side's metadata and the name it must carry.
+    Connect { metadata: String, worker: WorkerName },
+    /// Source: a part of the manifest.
+    Manifest { entries: Vec<Entry>, totals: Option<Totals> },
+    /// Source: files to read.
+    Files(Vec<(u32, OwnedFd)>),
+    /// Target: files to write.
+    Partials(Vec<Partial>),
+    /// Target, from its own store: every file was reported.
+    Drained,
+    /// Target, from its own store: a file could not be finished.
+    StoreFailed(Failure),
+}
+
+/// A file to write, and what stands at its destination when that is to be compared.
+#[derive(Debug)]
+pub(super) struct Partial {
+    pub(super) index: u32,
+    pub(super) file: OwnedFd,
+    pub(super) existing: Option<OwnedFd>,
+}
+
+impl Partial {
+    /// Puts indices, flags and descriptors together; `None` when their numbers do not fit.
+    pub(super) fn list(indices: Vec<u32>, compare: &[bool], descriptors: Vec<OwnedFd>) -> Option<Vec<Self>> {
+        if indices.len() != compare.len() {
+            return None;
+        }
+        let mut descriptors = descriptors.into_iter();
+        let mut partials = Vec::with_capacity(indices.len());
+        for (index, compare) in indices.into_iter().zip(compare) {
+            let file = descriptors.next()?;
+            let existing = if *compare { Some(descriptors.next()?) } else { None };
+            partials.push(Self { index, file, existing });
+        }
+        descriptors.next().is_none().then_some(partials)
+    }
+}
+
+/// Why a hop's thread stops early.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Control closed the hop; nothing is reported.
+    Closed,
+    /// Something failed; control is told.
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// The main thread's end of a hop.
+#[derive(Debug)]
+pub(super) struct Hop {
+    commands: mpsc::Sender<HopCommand>,
+    closing: Arc<Closing>,
+}
+
+#[derive(Debug, Default)]
+struct Closing {
+    closed: AtomicBool,
+    stream: OnceLock<AbortHandle>,
+}
+
+/// The thread's end of a hop.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) id: HopId,
+    pub(super) options: StreamOptions,
+    pub(super) agent: Arc<AssignedAgent>,
+    pub(super) outbox: Outbox,
+    commands: mpsc::Receiver<HopCommand>,
+    /// What came while the other side's metadata was waited for.
+    early: VecDeque<HopCommand>,
+    own: mpsc::Sender<HopCommand>,
+    closing: Arc<Closing>,
+    opened: Instant,
+}
+
+impl Hop {
+    /// Starts the thread. It is owned by its `Seat`: it ends when the hop is over, fails, or is closed, and the process
+    /// does not wait for it. What it fails with is told to control.
+    pub(super) fn start(
+        id: HopId,
+        options: StreamOptions,
+        agent: Arc<AssignedAgent>,
+        outbox: Outbox,
+        body: impl FnOnce(Seat) -> Result<(), Stop> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (commands, inbox) = mpsc::channel();
+        let closing = Arc::new(Closing::default());
+        let seat = Seat {
+            id,
+            options,
+            agent,
+            outbox: outbox.clone(),
+            commands: inbox,
+            early: VecDeque::new(),
+            own: commands.clone(),
+            closing: Arc::clone(&closing),
+            opened: Instant::now(),
+        };
+        std::thread::Builder::new().name(format!("hop-{}", id.0)).spawn(move || match body(seat) {
+            Ok(()) | Err(Stop::Closed) => {}
+            Err(Stop::Failed(failure)) => outbox.send(&FromWorker::Failed { hop: id, failure }),
+        })?;
+        Ok(Self { commands, closing })
+    }
+
+    pub(super) fn tell(&self, command: HopCommand) {
+        if self.commands.send(command).is_err() {
+            tracing::debug!("a command came after the hop's end");
+        }
+    }
+
+    /// Ends the hop, whatever its thread waits for.
+    pub(super) fn close(self) {
+        self.closing.closed.store(true, Ordering::SeqCst);
+        if let Some(stream) = self.closing.stream.get() {
+            stream.abort();
+        }
+        // A thread that waits for a command has its own sender and would not see the end of this one.
+        let _ = self.commands.send(HopCommand::Drained);
+    }
+}
+
+impl Seat {
+    /// From now on `Close` also ends a wait within the stream.
+    pub(super) fn arm(&self, stream: AbortHandle) {
+        // There is one stream, armed once.
+        let stream = self.closing.stream.get_or_init(|| stream);
+        if self.is_closed() {
+            stream.abort();
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closing.closed.load(Ordering::SeqCst)
+    }
+
+    /// Longest time without a chunk.
+    pub(super) fn patience(&self) -> Duration {
+        Duration::from_secs(self.options.progress_seconds.max(1))
+    }
+
+    /// For those who tell this hop something from another thread of the worker.
+    pub(super) fn own_sender(&self) -> mpsc::Sender<HopCommand> {
+        self.own.clone()
+    }
+
+    /// A command that is there already.
+    pub(super) fn command_at_hand(&mut self) -> Result<Option<HopCommand>, Stop> {
+        if self.is_closed() {
+            return Err(Stop::Closed);
+        }
+        if let Some(command) = self.early.pop_front() {
+            return Ok(Some(command));
+        }
+        self.commands.try_recv().map_or(Ok(None), |command| self.heard(command).map(Some))
+    }
+
+    /// The next command; `None` when none came by the deadline.
+    pub(super) fn command(&mut self, deadline: Instant) -> Result<Option<HopCommand>, Stop> {
+        if let Some(command) = self.early.pop_front() {
+            return Ok(Some(command));
+        }
+        self.new_command(deadline)
+    }
+
+    fn new_command(&self, deadline: Instant) -> Result<Option<HopCommand>, Stop> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.commands.recv_timeout(left) {
+            Ok(command) => self.heard(command).map(Some),
+            Err(_) if self.is_closed() => Err(Stop::Closed),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn heard(&self, command: HopCommand) -> Result<HopCommand, Stop> {
+        match command {
+            _ if self.is_closed() => Err(Stop::Closed),
+            HopCommand::StoreFailed(failure) => Err(Stop::Failed(failure)),
+            other => Ok(other),
+        }
+    }
+
+    /// Waits for the other side's metadata. What else comes first is kept.
+    pub(super) fn connection(&mut self) -> Result<(String, WorkerName), Stop> {
+        let deadline = self.opened + Duration::from_secs(self.options.connect_seconds.max(1));
+        loop {
+            match self.new_command(deadline)? {
+                Some(HopCommand::Connect { metadata, worker }) => return Ok((metadata, worker)),
+                Some(other) => self.early.push_back(other),
+                None => {
+                    let seconds = self.options.connect_seconds;
+                    let message =
+                        format!("the other side gave no metadata within {seconds} s; look at its agent");
+                    return Err(Failure::new(Reason::DeadlineExceeded, message).into());
+                }
+            }
+        }
+    }
+}
+
+/// Control said something that does not come at this point of a hop.
+pub(super) fn out_of_turn() -> Failure {
+    Failure::new(Reason::WorkerLost, "the worker was told something out of turn; please report this")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptors(count: usize) -> Vec<OwnedFd> {
+        (0..count).filter_map(|_| Some(std::fs::File::open("/dev/null").ok()?.into())).collect()
+    }
+
+    #[test]
+    fn descriptors_are_dealt_in_order_and_counted() {
+        let list = |compare: &[bool], count| Partial::list(vec![3, 5], compare, descriptors(count));
+        let dealt = list(&[true, false], 3).expect("fits");
+        assert_eq!(
+            dealt.iter().map(|p| (p.index, p.existing.is_some())).collect::<Vec<_>>(),
+            [(3, true), (5, false)]
+        );
+        assert!(list(&[true, false], 2).is_none());
+        assert!(list(&[true, false], 4).is_none());
+        assert!(list(&[true], 3).is_none());
+    }
+}

@@ -1,0 +1,195 @@
+//! The sending side of a hop: packs the manifest and the files that control has opened into chunks. A file that changes
+//! while it is read fails the hop before its end is sent, so the other side never takes it for whole.
+
+mod packer;
+mod read;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use nixl_connect::{RdmaMetadata, Sender, StreamError};
+use nixl_transfer_crds::Reason;
+
+use super::digests::Digests;
+use super::failures;
+use super::hop::{HopCommand, Seat, Stop, out_of_turn};
+use super::progress::Pace;
+use crate::manifest;
+use crate::protocol::entry::{Entry, EntryKind, Totals};
+use crate::protocol::{Counters, Failure, FromWorker};
+use packer::Packer;
+
+/// Files after which control is told that it may open more.
+const CONSUMED_EVERY: u32 = 32;
+
+/// The body of a source hop's thread.
+pub(super) fn run(mut seat: Seat, corrupt_chunk: Option<u64>) -> Result<(), Stop> {
+    let sender = connected(&mut seat, corrupt_chunk)?;
+    let patience = seat.patience();
+    let packer = Packer::new(sender, patience);
+    let digests = Digests::new(seat.options.algorithm);
+    let mut source = Source {
+        packer,
+        digests,
+        entries: Vec::new(),
+        totals: None,
+        next: 0,
+        files: VecDeque::new(),
+        counters: Counters::default(),
+        pace: Pace::new(Instant::now()),
+        consumed: 0,
+        told_consumed: 0,
+        seat,
+    };
+    match source.send_all() {
+        Err(Stop::Failed(failure)) if source.seat.is_closed() => {
+            tracing::debug!(%failure, "closed while it worked");
+            Err(Stop::Closed)
+        }
+        other => other,
+    }
+}
+
+/// Opens the ring, says who we are, and connects to the target that control names.
+fn connected(seat: &mut Seat, corrupt_chunk: Option<u64>) -> Result<Sender, Stop> {
+    let slots = seat.options.in_flight as usize;
+    let chunk_size = usize::try_from(seat.options.chunk_size).unwrap_or(usize::MAX);
+    let opening = |error: StreamError| failures::opening(&error);
+    let mut sender = Sender::open(&seat.agent.session, slots, chunk_size).map_err(opening)?;
+    seat.arm(sender.abort_handle());
+    if let Some(sequence) = corrupt_chunk {
+        sender.corrupt_chunk(sequence, 1);
+    }
+    seat.outbox.send(&FromWorker::Prepared { hop: seat.id, metadata: seat.agent.metadata.clone() });
+    let (metadata, worker) = seat.connection()?;
+    failures::metadata_length(metadata.len())?;
+    let target = RdmaMetadata::parse(&metadata).map_err(|error| failures::metadata(&error))?;
+    if target.agent().agent() != worker.0 {
+        return Err(failures::other_worker(&worker.0, target.agent().agent()).into());
+    }
+    sender.connect(&target).map_err(|error| failures::connecting(&error))?;
+    Ok(sender)
+}
+
+struct Source {
+    seat: Seat,
+    packer: Packer,
+    entries: Vec<Entry>,
+    totals: Option<Totals>,
+    /// The place in `entries` behind the last file that was sent.
+    next: usize,
+    files: VecDeque<(u32, OwnedFd)>,
+    digests: Digests,
+    counters: Counters,
+    pace: Pace,
+    consumed: u32,
+    told_consumed: u32,
+}
+
+impl Source {
+    fn send_all(&mut self) -> Result<(), Stop> {
+        loop {
+            match self.next_file() {
+                Some(index) => match self.files.pop_front() {
+                    Some((given, file)) if given == index => self.send_file(index, &file)?,
+                    Some(_) => return Err(out_of_turn().into()),
+                    None => self.hear()?,
+                },
+                None => match self.totals {
+                    Some(totals) => return self.end(totals),
+                    None => self.hear()?,
+                },
+            }
+        }
+    }
+
+    /// The next regular file that the manifest, as far as it is known, has.
+    fn next_file(&self) -> Option<u32> {
+        let rest = self.entries.get(self.next..)?;
+        let ahead = rest.iter().position(|entry| matches!(entry.kind, EntryKind::File { .. }))?;
+        u32::try_from(self.next + ahead).ok()
+    }
+
+    /// Takes what control says next. Before waiting for it, what is packed goes out.
+    fn hear(&mut self) -> Result<(), Stop> {
+        let command = match self.seat.command_at_hand()? {
+            Some(command) => command,
+            None => {
+                self.packer.flush()?;
+                self.tell_consumed();
+                let patience = self.seat.patience();
+                self.seat.command(Instant::now() + patience)?.ok_or_else(|| {
+                    let message = format!(
+                        "the agent opened no further file within {} s; look at the volume's disk",
+                        patience.as_secs()
+                    );
+                    Failure::new(Reason::ProgressDeadlineExceeded, message)
+                })?
+            }
+        };
+        match command {
+            HopCommand::Manifest { entries, totals } if self.totals.is_none() => {
+                self.packer.manifest(&entries)?;
+                self.entries.extend(entries);
+                if let Some(totals) = totals {
+                    manifest::check(&self.entries, totals)?;
+                    self.packer.write(|frames| frames.manifest_end(totals))?;
+                    self.totals = Some(totals);
+                }
+            }
+            HopCommand::Files(files) => self.files.extend(files),
+            _ => return Err(out_of_turn().into()),
+        }
+        Ok(())
+    }
+
+    fn send_file(&mut self, index: u32, file: &OwnedFd) -> Result<(), Stop> {
+        let Some(Entry { path, kind: EntryKind::File { size, .. } }) = self.entries.get(index as usize)
+        else {
+            return Err(out_of_turn().into());
+        };
+        let shown = path.display();
+        let read = read::FileToSend { index, file, shown: &shown, size: *size };
+        let (packer, counters, pace, seat) =
+            (&mut self.packer, &mut self.counters, &mut self.pace, &self.seat);
+        let digest = read.send(packer, seat.options.algorithm, |bytes, resent| {
+            if seat.is_closed() {
+                return Err(Stop::Closed);
+            }
+            counters.bytes += bytes;
+            counters.resent = resent;
+            if pace.is_due(*counters, Instant::now()) {
+                seat.outbox.send(&FromWorker::Progress { hop: seat.id, counters: *counters });
+            }
+            Ok(())
+        })?;
+        self.digests.push(index, &digest);
+        self.counters.files += 1;
+        self.next = index as usize + 1;
+        self.consumed = index + 1;
+        if self.counters.files.is_multiple_of(u64::from(CONSUMED_EVERY)) {
+            self.tell_consumed();
+        }
+        Ok(())
+    }
+
+    fn tell_consumed(&mut self) {
+        if self.consumed > self.told_consumed {
+            self.told_consumed = self.consumed;
+            self.seat.outbox.send(&FromWorker::Consumed { hop: self.seat.id, below: self.consumed });
+        }
+    }
+
+    fn end(&mut self, totals: Totals) -> Result<(), Stop> {
+        let digest =
+            manifest::digest(self.seat.options.algorithm, &self.entries, |index| self.digests.get(index))
+                .ok_or_else(out_of_turn)?;
+        self.packer.write(|frames| frames.end(totals, &digest.bytes))?;
+        self.packer.finish()?;
+        self.tell_consumed();
+        self.counters.resent = self.packer.resent();
+        self.seat.outbox.send(&FromWorker::Sent { hop: self.seat.id, counters: self.counters });
+        Ok(())
+    }
+}

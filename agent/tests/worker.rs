@@ -1,0 +1,247 @@
+//! Two real worker processes over real NIXL; the test plays control. What stands here cannot be shown with less: that
+//! bytes arrive, that damage and changes are found, and how a worker ends.
+
+#[path = "worker/conductor.rs"]
+mod conductor;
+#[path = "worker/process.rs"]
+mod process;
+
+use std::error::Error;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use conductor::{Conductor, HOP, entries, failure, options, prepared};
+use nixl_transfer_crds::Reason;
+use process::Worker;
+use transfer_agent::protocol::{FromWorker, ToWorker};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Bytes that differ from place to place.
+fn content(length: usize, seed: u64) -> Vec<u8> {
+    let word = |at: u64| (at + seed).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23).to_le_bytes();
+    (0..length.div_ceil(8) as u64).flat_map(word).take(length).collect()
+}
+
+fn folders() -> Outcome<(tempfile::TempDir, tempfile::TempDir)> {
+    let folder = || tempfile::Builder::new().prefix("nixl-transfer-worker-").tempdir();
+    Ok((folder()?, folder()?))
+}
+
+fn file(folder: &Path, name: &str, bytes: &[u8]) -> Outcome {
+    let mut file = File::create(folder.join(name))?;
+    file.write_all(bytes)?;
+    file.set_permissions(Permissions::from_mode(0o640))?;
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789))?;
+    Ok(())
+}
+
+fn assert_same(from: &Path, to: &Path) -> Outcome {
+    for entry in entries(from)?.into_iter().skip(1) {
+        let name = entry.path.display();
+        assert_eq!(fs::read(from.join(&name))?, fs::read(to.join(&name))?, "{name}");
+        let (one, other) = (from.join(&name).metadata()?, to.join(&name).metadata()?);
+        let told = |m: &fs::Metadata| (m.mode(), m.mtime(), m.mtime_nsec());
+        assert_eq!(told(&one), told(&other), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tree_arrives_equal() -> Outcome {
+    let (from, to) = folders()?;
+    file(from.path(), "large", &content(20 << 20, 1))?;
+    file(from.path(), "empty", b"")?;
+    for number in 0..300 {
+        file(from.path(), &format!("small-{number:03}"), &content(number * 37, number as u64))?;
+    }
+    // One that stands there with the same content, one with other content of the same size.
+    file(to.path(), "small-007", &content(7 * 37, 7))?;
+    file(to.path(), "small-008", &content(8 * 37, 99))?;
+    let mut conductor = Conductor::start(from.path(), to.path(), options(256 << 10, 8), None)?;
+    conductor.run()?;
+    let identical: Vec<u32> =
+        conductor.stored.iter().filter(|file| file.identical).map(|file| file.index).collect();
+    // The root, `empty` and `large` come before.
+    assert_eq!(identical, [3 + 7]);
+    fs::rename(to.path().join("small-008.beside"), to.path().join("small-008"))?;
+    assert_same(from.path(), to.path())?;
+    let bytes = entries(from.path())?.iter().map(size).sum::<u64>();
+    for counters in [conductor.sent, conductor.arrived] {
+        let counters = counters.ok_or("no counters")?;
+        assert_eq!((counters.bytes, counters.files, counters.resent), (bytes, 302, 0));
+    }
+    assert_eq!(conductor.stored.len(), 302);
+    assert!(conductor.source.hang_up()?.success());
+    Ok(())
+}
+
+fn size(entry: &transfer_agent::protocol::entry::Entry) -> u64 {
+    match entry.kind {
+        transfer_agent::protocol::entry::EntryKind::File { size, .. } => size,
+        _ => 0,
+    }
+}
+
+#[test]
+fn a_damaged_chunk_is_found_and_sent_again() -> Outcome {
+    let (from, to) = folders()?;
+    file(from.path(), "large", &content(8 << 20, 5))?;
+    let mut conductor = Conductor::start(from.path(), to.path(), options(256 << 10, 4), Some(9))?;
+    conductor.run()?;
+    for counters in [conductor.sent, conductor.arrived] {
+        assert_eq!(counters.ok_or("no counters")?.resent, 1);
+    }
+    assert_same(from.path(), to.path())
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_never_whole() -> Outcome {
+    let (from, to) = folders()?;
+    file(from.path(), "large", &content(8 << 20, 5))?;
+    // Two slots: the source has begun and cannot end before the target has files to write into.
+    let mut conductor = Conductor::start(from.path(), to.path(), options(256 << 10, 2), None)?;
+    conductor.open_files()?;
+    conductor.await_manifest()?;
+    let mut writer = OpenOptions::new().write(true).open(from.path().join("large"))?;
+    writer.seek(SeekFrom::Start(8 << 10))?;
+    writer.write_all(b"new")?;
+    drop(writer);
+    conductor.open_partials()?;
+    let (source, _) = failure(&conductor.source)?;
+    assert_eq!(source.reason, Reason::SourceChanged, "{source}");
+    assert!(source.message.contains("large"), "{source}");
+    // The source's worker goes; until then and after the target has nothing whole.
+    assert!(conductor.source.hang_up()?.success());
+    let (target, before) = failure(&conductor.target)?;
+    assert_eq!(target.reason, Reason::PeerLost, "{target}");
+    assert!(before.iter().all(|event| matches!(event, FromWorker::Progress { .. })), "{before:?}");
+    Ok(())
+}
+
+#[test]
+fn a_killed_target_is_a_lost_peer() -> Outcome {
+    let (from, to) = folders()?;
+    file(from.path(), "large", &content(8 << 20, 5))?;
+    let mut conductor = Conductor::start(from.path(), to.path(), options(256 << 10, 2), None)?;
+    conductor.open_files()?;
+    conductor.await_manifest()?;
+    conductor.target.kill()?;
+    let killed = Instant::now();
+    let (source, _) = failure(&conductor.source)?;
+    assert_eq!(source.reason, Reason::PeerLost, "{source}");
+    assert!(killed.elapsed() < Duration::from_secs(10), "took {:?}", killed.elapsed());
+    // It serves other hops on.
+    conductor.source.say(&ToWorker::OpenSource { hop: HOP, stream: options(64 << 10, 2) })?;
+    prepared(&conductor.source)?;
+    Ok(())
+}
+
+#[test]
+fn a_file_system_without_room_is_told() -> Outcome {
+    let (from, _) = folders()?;
+    file(from.path(), "large", &content(1 << 20, 5))?;
+    let worker = Worker::start("target", None)?;
+    let source = Worker::start("source", None)?;
+    let stream = options(256 << 10, 2);
+    source.say(&ToWorker::OpenSource { hop: HOP, stream })?;
+    worker.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: false, key: "full".into() })?;
+    let (agent, offer) = (prepared(&source)?, prepared(&worker)?);
+    source.say(&ToWorker::Connect { hop: HOP, metadata: offer, worker: worker.name.clone() })?;
+    worker.say(&ToWorker::Connect { hop: HOP, metadata: agent, worker: source.name.clone() })?;
+    let entries = entries(from.path())?;
+    let totals = Some(transfer_agent::manifest::totals(&entries));
+    source.say(&ToWorker::Manifest { hop: HOP, entries, totals })?;
+    let give = |worker: &Worker, message: ToWorker, file: File| {
+        worker.say_with(&message, &[std::os::fd::AsFd::as_fd(&file)])
+    };
+    give(&source, ToWorker::Files { hop: HOP, indices: vec![1] }, File::open(from.path().join("large"))?)?;
+    // The kernel's own device that is always full.
+    let full = OpenOptions::new().write(true).open("/dev/full")?;
+    give(&worker, ToWorker::Partials { hop: HOP, indices: vec![1], compare: vec![false] }, full)?;
+    let (found, _) = failure(&worker)?;
+    assert_eq!(found.reason, Reason::InsufficientSpace, "{found}");
+    assert!(found.message.contains("1048576 bytes"), "{found}");
+    Ok(())
+}
+
+#[test]
+fn metadata_that_does_not_fit_is_refused_and_the_worker_lives() -> Outcome {
+    let (worker, other) = (Worker::start("source", None)?, Worker::start("target", None)?);
+    let stream = options(64 << 10, 4);
+    other.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: false, key: "k".into() })?;
+    let offer = prepared(&other)?;
+    let mut cases = vec![
+        (stream, "{}".to_owned(), other.name.clone(), Reason::MetadataMalformed),
+        (stream, "x".repeat(300 << 10), other.name.clone(), Reason::MetadataTooLarge),
+        (stream, offer.clone(), worker.name.clone(), Reason::MetadataRejected),
+        (options(128 << 10, 4), offer.clone(), other.name.clone(), Reason::MetadataRejected),
+        (options(64 << 10, 5), offer.clone(), other.name.clone(), Reason::MetadataRejected),
+    ];
+    // Damage within the agent's own metadata, which would end NIXL.
+    let at = offer.find("b64:").ok_or("no metadata")? + 40;
+    let mut damaged = offer.clone();
+    damaged.replace_range(at..at + 4, if &offer[at..at + 4] == "AAAA" { "BBBB" } else { "AAAA" });
+    cases.push((stream, damaged, other.name.clone(), Reason::MetadataMalformed));
+    for (stream, metadata, name, reason) in cases {
+        worker.say(&ToWorker::OpenSource { hop: HOP, stream })?;
+        prepared(&worker)?;
+        worker.say(&ToWorker::Connect { hop: HOP, metadata, worker: name })?;
+        let (found, _) = failure(&worker)?;
+        assert_eq!(found.reason, reason, "{found}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_warm_worker_is_quiet_and_ends_with_its_socket() -> Outcome {
+    let worker = Worker::start("warm", None)?;
+    // An answer shows that the assignment is behind it.
+    worker.say(&ToWorker::OpenSource { hop: HOP, stream: options(64 << 10, 2) })?;
+    prepared(&worker)?;
+    worker.say(&ToWorker::Close { hop: HOP })?;
+    let before = worker.processor_ticks()?;
+    // Nothing comes; this is the time over which processor time is measured, heartbeats included.
+    assert!(worker.events.recv_timeout(Duration::from_millis(2500)).is_err());
+    let used = worker.processor_ticks()? - before;
+    assert!(used <= 2, "{used} ticks of 10 ms in 2.5 s");
+    let since = Instant::now();
+    assert!(worker.hang_up()?.success());
+    assert!(since.elapsed() < Duration::from_secs(1), "took {:?}", since.elapsed());
+    Ok(())
+}
+
+/// Figures for people: `cargo test -p transfer-agent --test worker -- --ignored --nocapture measures`.
+#[test]
+#[ignore = "measures, asserts nothing about time"]
+fn measures() -> Outcome {
+    let folder = |place: &str| tempfile::Builder::new().prefix("nixl-transfer-worker-").tempdir_in(place);
+    let memory = (folder("/dev/shm")?, folder("/dev/shm")?);
+    file(memory.0.path(), "large", &content(1 << 30, 1))?;
+    for chunk in [256 << 10, 1 << 20, 4 << 20] {
+        let at = memory.1.path().join("large");
+        if at.exists() {
+            fs::remove_file(&at)?;
+        }
+        let mut conductor = Conductor::start(memory.0.path(), memory.1.path(), options(chunk, 8), None)?;
+        let since = Instant::now();
+        conductor.run()?;
+        let seconds = since.elapsed().as_secs_f64();
+        println!(
+            "1 GiB, chunks of {chunk}: {seconds:.2} s, {:.2} GB/s",
+            (1_u64 << 30) as f64 / seconds / 1e9
+        );
+    }
+    let (from, to) = folders()?;
+    for number in 0..1000 {
+        file(from.path(), &format!("small-{number:04}"), &content(4096, number))?;
+    }
+    let mut conductor = Conductor::start(from.path(), to.path(), options(1 << 20, 8), None)?;
+    let since = Instant::now();
+    conductor.run()?;
+    println!("1,000 files of 4 KiB on {}: {:.2} s", to.path().display(), since.elapsed().as_secs_f64());
+    Ok(())
+}
