@@ -151,7 +151,7 @@ pub struct LauncherConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Faults {
-    /// Every worker damages the received chunk of this number once, before it verifies it.
+    /// The chunk of each sending hop with this number is damaged once, after its digest was made.
     pub corrupt_chunk: Option<u64>,
 }
 

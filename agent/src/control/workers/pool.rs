@@ -36,7 +36,7 @@ pub struct PoolOptions {
     pub library: PathBuf,
     /// Directory of its plugins.
     pub plugins: PathBuf,
-    /// For tests: the chunk that every worker damages once.
+    /// For tests: the chunk that every sending hop damages once.
     pub corrupt_chunk: Option<u64>,
 }
 
