@@ -1,12 +1,25 @@
 //! The shell: which of the three processes this is, and the signals that end it.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use transfer_agent::{
     config::{Cli, Command, Config, LauncherArgs},
     launcher, logging, run, worker,
 };
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match act() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of causes, and no stack trace, whatever the environment asks for.
+            eprintln!("transfer-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Control { config, node_name, log } => {
             logging::start(&log)?;
