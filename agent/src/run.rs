@@ -9,6 +9,7 @@ use kube::{
     Api, Client,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -45,6 +46,7 @@ const LAUNCHER_EVENTS: usize = 256;
 /// Runs until `shutdown` resolves: then no new hops, running ones ended and reported, workers ended, Lease let go.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let config = Arc::new(with_devices(config)?);
+    raise_open_files();
     let metrics = Metrics::new().context("metrics")?;
     let instance = uuid::Uuid::new_v4().to_string();
     info!(node = config.node_name, instance, version = env!("CARGO_PKG_VERSION"), "agent starts");
@@ -133,6 +135,17 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     stop.send_replace(true);
     end(tasks, connection).await;
     result
+}
+
+/// Every hop has a window of open files, and those on their way to a worker count too; the usual soft limit of 1,024 is
+/// for programs that use select(2).
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(failure) =
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        warn!(%failure, "the limit of open files stays at {:?}", limit.current);
+    }
 }
 
 /// Runs the hops once the Lease is ours: before that nothing may be committed.
