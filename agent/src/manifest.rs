@@ -11,6 +11,8 @@ use crate::volume::path::{check_entry_path, link_stays_inside, shortened};
 
 /// Entries that one transfer may have: beyond it neither end would hold the manifest in memory.
 pub const MAX_ENTRIES: usize = 4_000_000;
+/// Bytes that all paths and links of one manifest may have together, for the same reason.
+pub const MAX_TEXT: usize = 512 << 20;
 /// Permission bits that are copied. Set-user-id and its like are not: they would act for another owner.
 pub const MODE_MASK: u32 = 0o777;
 const NANOSECONDS: u32 = 1_000_000_000;
@@ -20,6 +22,11 @@ pub fn totals(entries: &[Entry]) -> Totals {
     let mut totals = Totals::default();
     entries.iter().for_each(|entry| totals.add(entry));
     totals
+}
+
+/// Bytes of an entry's path and link.
+pub fn text(entry: &Entry) -> usize {
+    entry.path.0.len() + if let EntryKind::Link { target } = &entry.kind { target.0.len() } else { 0 }
 }
 
 /// Checks a whole manifest as it came from another node. A file alone is one entry with an empty path; a tree begins

@@ -4,6 +4,7 @@
 pub mod beneath;
 pub mod destination;
 pub mod filter;
+mod identity;
 mod leftovers;
 pub mod lock;
 pub mod path;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use nixl_transfer_crds::Reason;
 use rustix::fs::{Mode, OFlags, fstat, fstatvfs};
+use rustix::io::Errno;
 use serde::Deserialize;
 
 pub use destination::{Committed, Destination};
@@ -22,6 +24,7 @@ pub use lock::{DestinationLock, DestinationLocks};
 pub use tree::SourceTree;
 
 use crate::protocol::Failure;
+use path::VolumePath;
 
 /// A volume as the configuration file has it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -110,5 +113,21 @@ impl Volume {
 
     fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// A path as messages name it.
+    fn place(&self, path: &VolumePath) -> String {
+        format!("{} in volume {}", path.display(), self.name)
+    }
+
+    /// The failure for an error of the file system at a path.
+    fn failure(&self, doing: &str, path: &VolumePath, error: Errno) -> Failure {
+        beneath::failure(doing, &self.place(path), error)
+    }
+
+    /// A path of a spec; a failure names the volume too.
+    fn parse(&self, path: &str) -> Result<VolumePath, Failure> {
+        VolumePath::parse(path)
+            .map_err(|failure| Failure::new(failure.reason, format!("volume {}: {}", self.name, failure.message)))
     }
 }

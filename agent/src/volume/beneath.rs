@@ -32,7 +32,8 @@ pub fn open_bytes(root: BorrowedFd<'_>, path: &[u8], flags: OFlags, mode: Mode) 
     }
 }
 
-/// A handle to whatever stands there, without opening it: no FIFO blocks, no device notices.
+/// A handle to whatever stands there, without opening it: no FIFO blocks, no device notices. A symbolic link as the
+/// last component is what is found; one before it is an error.
 pub fn locate(root: BorrowedFd<'_>, path: &VolumePath) -> Result<(OwnedFd, Stat), Errno> {
     let handle = open(root, path, OFlags::PATH, Mode::empty())?;
     let stat = fstat(&handle)?;
@@ -65,14 +66,13 @@ pub fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// The failure for an error of the file system, with the reason that fits it.
-pub fn failure(doing: &str, path: &VolumePath, error: Errno) -> Failure {
-    let place = path.display();
+/// The failure for an error of the file system, with the reason that fits it. `place` names the path and the volume.
+pub fn failure(doing: &str, place: &str, error: Errno) -> Failure {
     let (reason, why) = match error {
         Errno::LOOP => (Reason::InvalidPath, "a symbolic link stands on the way; links are not followed".to_owned()),
         Errno::XDEV => (Reason::InvalidPath, "the path leaves the volume or its file system".to_owned()),
         Errno::NAMETOOLONG => (Reason::InvalidPath, "the path is longer than the file system allows".to_owned()),
-        Errno::NOSPC => (Reason::InsufficientSpace, "no space left on the volume".to_owned()),
+        Errno::NOSPC => (Reason::InsufficientSpace, "no space is left: free some on the volume".to_owned()),
         Errno::DQUOT => (Reason::InsufficientSpace, "the volume's quota is used up".to_owned()),
         Errno::ROFS => (Reason::VolumeReadOnly, "the volume's file system is read-only".to_owned()),
         other => (Reason::IoError, io::Error::from(other).to_string()),

@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, WritePolicy, names::RESERVED_DIRECTORY};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, unlinkat};
+use rustix::io::Errno;
 
+use super::identity::Identity;
 use super::path::VolumePath;
 use super::{DestinationLock, Volume, beneath, leftovers};
 use crate::manifest;
@@ -27,6 +29,8 @@ pub struct Destination {
     policy: WritePolicy,
     partials: Partials,
     entries: Vec<Entry>,
+    /// Bytes of their paths and links.
+    text: usize,
     /// Known when the manifest is complete and was found good.
     totals: Option<Totals>,
     files: HashMap<u32, FileState>,
@@ -38,8 +42,8 @@ pub struct Destination {
 /// How far a file is.
 #[derive(Debug)]
 enum FileState {
-    /// A partial file exists; whether the file at the destination is being compared.
-    Partial { inode: u64, compared: bool },
+    /// A partial file exists; the file at the destination that is compared with it, if one is.
+    Partial { inode: u64, compared: Option<Identity> },
     /// It is at the destination.
     Committed { digest: Vec<u8> },
 }
@@ -58,6 +62,8 @@ pub enum Committed {
 struct Partials {
     reserved: OwnedFd,
     directory: OwnedFd,
+    /// How messages name it.
+    place: String,
     task: String,
 }
 
@@ -74,9 +80,10 @@ impl Destination {
         lock: DestinationLock,
     ) -> Result<Self, Failure> {
         if volume.read_only {
-            return Err(Failure::new(Reason::VolumeReadOnly, format!("volume {} is read-only", volume.name)));
+            let message = format!("volume {} is published read-only: choose another volume", volume.name);
+            return Err(Failure::new(Reason::VolumeReadOnly, message));
         }
-        let path = VolumePath::parse(path)?;
+        let path = volume.parse(path)?;
         let partials = Partials::open(volume, task_uid)?;
         Ok(Self {
             volume: Arc::clone(volume),
@@ -84,6 +91,7 @@ impl Destination {
             policy,
             partials,
             entries: Vec::new(),
+            text: 0,
             totals: None,
             files: HashMap::new(),
             touched: BTreeSet::new(),
@@ -100,8 +108,9 @@ impl Destination {
         if self.manifest_complete() {
             return Err(Failure::new(Reason::IntegrityError, "the manifest goes on after its end"));
         }
-        if self.entries.len().saturating_add(entries.len()) > manifest::MAX_ENTRIES {
-            return Err(Failure::new(Reason::IntegrityError, "the manifest has too many entries"));
+        self.text += entries.iter().map(manifest::text).sum::<usize>();
+        if self.entries.len().saturating_add(entries.len()) > manifest::MAX_ENTRIES || self.text > manifest::MAX_TEXT {
+            return Err(Failure::new(Reason::IntegrityError, "the manifest is larger than any source makes it"));
         }
         self.entries.extend(entries);
         if let Some(totals) = totals {
@@ -134,15 +143,15 @@ impl Destination {
     pub fn partial(&mut self, index: u32) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
         let (path, size) = self.file(index)?;
         if self.files.contains_key(&index) {
-            return Err(Failure::new(Reason::IoError, format!("{} was begun before", path.display())));
+            return Err(Failure::new(Reason::IoError, format!("{} was begun before", self.volume.place(&path))));
         }
         let file = self.partials.create(index)?;
-        let inode = fstat(&file).map_err(|error| beneath::failure("reading", &path, error))?.st_ino;
-        let standing = match self.policy {
-            WritePolicy::SkipIdentical => self.standing(&path, size)?,
-            WritePolicy::Overwrite | WritePolicy::FailIfExists => None,
+        let inode = fstat(&file).map_err(|error| self.volume.failure("reading", &path, error))?.st_ino;
+        let (standing, compared) = match self.policy {
+            WritePolicy::SkipIdentical => self.standing(&path, size)?.unzip(),
+            WritePolicy::Overwrite | WritePolicy::FailIfExists => (None, None),
         };
-        self.files.insert(index, FileState::Partial { inode, compared: standing.is_some() });
+        self.files.insert(index, FileState::Partial { inode, compared });
         Ok((file, standing))
     }
 
@@ -155,9 +164,12 @@ impl Destination {
         self.commit_file(file, may_commit)
     }
 
-    /// When every file is committed: makes links, gives directories their modes and times, syncs each directory once.
-    /// Gives the digest of what the destination holds now of this transfer.
-    pub fn finish(&mut self, algorithm: Algorithm) -> Result<ContentDigest, Failure> {
+    /// When every file is committed: makes links, each asking `may_commit` right before, gives directories their modes
+    /// and times, and syncs each directory that has changed, once. Gives the digest of what was moved.
+    ///
+    /// # Errors
+    /// `IntegrityError` when a file is missing, else as [`Destination::commit`].
+    pub fn finish(&mut self, algorithm: Algorithm, may_commit: &dyn Fn() -> bool) -> Result<ContentDigest, Failure> {
         let Some(totals) = self.totals else {
             return Err(Failure::new(Reason::IntegrityError, "the manifest never ended"));
         };
@@ -166,7 +178,7 @@ impl Destination {
             let message = format!("{committed} of {} files were stored", totals.files);
             return Err(Failure::new(Reason::IntegrityError, message));
         }
-        self.make_links()?;
+        self.make_links(may_commit)?;
         self.finish_directories()?;
         let of_file = |index| match self.files.get(&index) {
             Some(FileState::Committed { digest }) => Some(digest.as_slice()),
@@ -191,16 +203,17 @@ impl Destination {
     }
 
     /// The regular file of that size which stands at a place.
-    fn standing(&self, path: &VolumePath, size: u64) -> Result<Option<OwnedFd>, Failure> {
+    fn standing(&self, path: &VolumePath, size: u64) -> Result<Option<(OwnedFd, Identity)>, Failure> {
         let (handle, stat) = match beneath::locate(self.volume.root(), path) {
             Ok(located) => located,
-            Err(rustix::io::Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(beneath::failure("opening", path, error)),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(self.volume.failure("opening", path, error)),
         };
         if beneath::kind(&stat) != FileType::RegularFile || u64::try_from(stat.st_size) != Ok(size) {
             return Ok(None);
         }
-        beneath::read_located(&handle).map(Some).map_err(|error| beneath::failure("opening", path, error))
+        let opened = beneath::read_located(&handle);
+        opened.map(|file| Some((file, Identity::of(&stat)))).map_err(|error| self.volume.failure("opening", path, error))
     }
 }
 
@@ -216,45 +229,44 @@ impl Partials {
         if task.is_empty() || task.len() > 64 || !task.bytes().all(safe) {
             return Err(Failure::new(Reason::InvalidSpec, "the task has no usable UID"));
         }
+        let place = format!("{RESERVED_DIRECTORY}/{task} in volume {}", volume.name);
         let open = || {
             let reserved = leftovers::reserved_directory(volume.root())?;
             let directory = leftovers::make_directory(reserved.as_fd(), task)?;
             Ok((reserved, directory))
         };
-        let (reserved, directory) =
-            open().map_err(|error| beneath::failure("making", &VolumePath::default(), error))?;
+        let (reserved, directory) = open().map_err(|error| beneath::failure("making", &place, error))?;
         // An agent that died while it worked on this very task may have left something.
-        leftovers::collect_task(&directory).map_err(|error| {
-            Failure::new(Reason::IoError, format!("partial files in {RESERVED_DIRECTORY}/{task}: {error}"))
-        })?;
-        Ok(Self { reserved, directory, task: task.to_owned() })
+        leftovers::collect_task(&directory)
+            .map_err(|error| Failure::new(Reason::IoError, format!("emptying {place}: {error}")))?;
+        Ok(Self { reserved, directory, place, task: task.to_owned() })
     }
 
     /// A new partial file. Its lock must be had: a holder of another descriptor would be an earlier attempt, alive.
     fn create(&self, index: u32) -> Result<OwnedFd, Failure> {
-        let place = || format!("{RESERVED_DIRECTORY}/{}/{index}", self.task);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let mode = Mode::RUSR | Mode::WUSR;
         let file = match beneath::open_bytes(self.directory.as_fd(), index.to_string().as_bytes(), flags, mode) {
             Ok(file) => file,
-            Err(rustix::io::Errno::EXIST) => {
-                let message = format!("{} is held by an earlier attempt that still lives", place());
+            Err(Errno::EXIST) => {
+                let message = format!("partial file {index} of {} is held by an earlier attempt that still lives", self.place);
                 return Err(Failure::new(Reason::DestinationBusy, message));
             }
-            Err(error) => return Err(beneath::failure("making a partial file in", &VolumePath::default(), error)),
+            Err(error) => return Err(beneath::failure("making a partial file in", &self.place, error)),
         };
         match leftovers::try_lock(&file) {
             Ok(true) => Ok(file),
-            Ok(false) => Err(Failure::new(Reason::DestinationBusy, format!("{} is locked", place()))),
-            Err(error) => {
-                Err(Failure::new(Reason::IoError, format!("{}: {}", place(), std::io::Error::from(error))))
+            Ok(false) => {
+                let message = format!("partial file {index} of {} is locked by another process", self.place);
+                Err(Failure::new(Reason::DestinationBusy, message))
             }
+            Err(error) => Err(beneath::failure("locking a partial file in", &self.place, error)),
         }
     }
 
     fn unlink(&self, name: &str) {
         match unlinkat(&self.directory, name, AtFlags::empty()) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Ok(()) | Err(Errno::NOENT) => {}
             // The next start of the agent tries again.
             Err(error) => tracing::warn!(task = self.task, %error, "a partial file could not be removed"),
         }
@@ -267,14 +279,15 @@ impl Partials {
             }
         }
         self.unlink(LINK);
-        for (directory, name) in [(&self.reserved, self.task.as_str())] {
-            match unlinkat(directory, name, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => tracing::warn!(task = self.task, %error, "partial files could not be removed"),
-            }
+        match unlinkat(&self.reserved, self.task.as_str(), AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => tracing::warn!(task = self.task, %error, "the directory of partial files could not be removed"),
         }
     }
 }
 
 /// Name of a symbolic link that is being made, among the partial files.
 const LINK: &str = "link";
+
+#[cfg(test)]
+mod tests;

@@ -49,7 +49,7 @@ impl DestinationLocks {
     /// # Errors
     /// `InvalidPath`: waiting would not help.
     pub fn try_lock(&self, volume: &Volume, path: &str) -> Result<Option<DestinationLock>, Failure> {
-        let place = place(volume, &VolumePath::parse(path)?);
+        let place = place(volume, &volume.parse(path)?);
         let mut held = self.0.lock();
         if held.iter().any(|other| conflict(&other.place, &place)) {
             return Ok(None);

@@ -1,196 +1,111 @@
-//! The sending side: what lies beneath a source path, found once, and each file opened as the very one that was found.
-//! Does I/O, blocking; never opens anything but directories and regular files.
+//! The sending side of a volume: what is moved, entry by entry, and its files opened for reading. Nothing but regular
+//! files is ever opened, and no file twice under one name when it is not the same any more. Does I/O.
 
 mod walk;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 
 use nixl_transfer_crds::{Reason, endpoint::SourceVolume};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::Errno;
 
-use super::beneath;
-use super::filter::Filter;
+use super::identity::Identity;
 use super::path::VolumePath;
-use super::Volume;
-use crate::manifest;
+use super::{Volume, beneath};
 use crate::protocol::Failure;
-use crate::protocol::entry::{Entry, EntryKind, RelativePath, Time, Totals};
+use crate::protocol::entry::{Entry, Totals};
 
-/// A source, walked.
+/// A file, or a directory with all that is moved of it, as it was when it was walked.
 #[derive(Debug)]
 pub struct SourceTree {
-    root: OwnedFd,
-    path: VolumePath,
     entries: Vec<Entry>,
-    /// Beside each entry; `None` for what is not read.
+    /// One for each entry: of regular files, what they were.
     identities: Vec<Option<Identity>>,
-}
-
-/// What tells a file from another one, and from itself after a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    size: i64,
-    mtime: (i64, u64),
-    ctime: (i64, u64),
-}
-
-impl Identity {
-    fn of(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            size: stat.st_size,
-            mtime: (stat.st_mtime, stat.st_mtime_nsec),
-            ctime: (stat.st_ctime, stat.st_ctime_nsec),
-        }
-    }
+    totals: Totals,
+    /// The directory that is moved, or the one that holds the file that is moved alone.
+    directory: OwnedFd,
+    /// Name of the file that is moved alone.
+    alone: Option<Vec<u8>>,
+    base: VolumePath,
+    volume: String,
 }
 
 impl SourceTree {
-    /// Finds everything that the source's path and globs stand for.
+    /// Finds all that is moved. Entries come sorted by the bytes of their paths, the root first.
     ///
     /// # Errors
-    /// `SourceNotFound`, `SourceEmpty`, `NotRegularFile`, `InvalidPath`, `InvalidSpec`, `IoError`, and `Cancelled` as
-    /// soon as `cancelled` is set.
+    /// `SourceNotFound`, `SourceEmpty`, `NotRegularFile`, `InvalidPath`, `InvalidSpec` for globs, `SourceChanged` when
+    /// something vanishes meanwhile, `Cancelled`, `IoError`.
     pub fn walk(volume: &Volume, source: &SourceVolume, cancelled: &AtomicBool) -> Result<Self, Failure> {
-        let path = VolumePath::parse(&source.at.path)?;
-        let filter = Filter::new(source)?;
-        let root = volume.root().try_clone_to_owned().map_err(|error| {
-            Failure::new(Reason::IoError, format!("volume {}: {error}", volume.name))
-        })?;
-        let (_, stat) = beneath::locate(volume.root(), &path).map_err(|error| match error {
-            Errno::NOENT | Errno::NOTDIR => {
-                let message = format!("nothing stands at {} in volume {}", path.display(), volume.name);
-                Failure::new(Reason::SourceNotFound, message)
-            }
-            other => beneath::failure("opening", &path, other),
-        })?;
-        let found = match beneath::kind(&stat) {
-            FileType::RegularFile => {
-                let parent = path.split().map(|(parent, _)| parent).unwrap_or_default();
-                let (_, above) = beneath::locate(volume.root(), &parent)
-                    .map_err(|error| beneath::failure("opening", &parent, error))?;
-                check_hard_link(&stat, above.st_uid, &path)?;
-                vec![(file_entry(Vec::new(), &stat), Some(Identity::of(&stat)))]
-            }
-            FileType::Directory => walk::walk(volume.root(), &path, &stat, &filter, cancelled)?,
-            other => return Err(refused(other, &path)),
-        };
-        let (entries, identities) = found.into_iter().unzip();
-        Ok(Self { root, path, entries, identities })
+        walk::walk(volume, source, cancelled)
     }
 
-    /// The manifest: its root first, then by path.
+    /// The manifest.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
     /// What the manifest adds up to.
     pub fn totals(&self) -> Totals {
-        manifest::totals(&self.entries)
+        self.totals
     }
 
     /// Opens a regular file of the manifest for reading.
     ///
     /// # Errors
-    /// `SourceChanged` when it is not the file that was found, or was written since.
+    /// `SourceChanged` when it is not the file that was walked any more, `IoError` when it cannot be read.
     pub fn open(&self, index: u32) -> Result<OwnedFd, Failure> {
-        let (path, identity) = self.file(index)?;
-        let (handle, stat) = beneath::locate(self.root_fd(), &path).map_err(|error| gone(&path, error))?;
-        if Identity::of(&stat) != identity || beneath::kind(&stat) != FileType::RegularFile {
-            return Err(changed(&path));
-        }
-        beneath::read_located(&handle).map_err(|error| beneath::failure("opening", &path, error))
+        let handle = self.locate(index)?;
+        beneath::read_located(&handle).map_err(|error| beneath::failure("opening", &self.place(index), error))
     }
 
-    /// To be asked when all was read: whether every file is still as it was found.
+    /// Whether every regular file is still what it was when it was walked: to be asked when all was read.
     ///
     /// # Errors
-    /// `SourceChanged`, naming the first file that is not.
+    /// `SourceChanged` for the first that is not.
     pub fn unchanged(&self) -> Result<(), Failure> {
-        for (index, identity) in self.identities.iter().enumerate() {
-            if identity.is_some() {
-                let (path, identity) = self.file(u32::try_from(index).unwrap_or(u32::MAX))?;
-                let (_, stat) = beneath::locate(self.root_fd(), &path).map_err(|error| gone(&path, error))?;
-                if Identity::of(&stat) != identity {
-                    return Err(changed(&path));
-                }
-            }
+        let files = (0_u32..).zip(&self.identities).filter(|(_, identity)| identity.is_some());
+        files.map(|(index, _)| self.locate(index).map(drop)).collect()
+    }
+
+    fn locate(&self, index: u32) -> Result<OwnedFd, Failure> {
+        let Some(Some(before)) = self.identities.get(index as usize) else {
+            let message = format!("entry {index} of the manifest is no regular file");
+            return Err(Failure::new(Reason::IoError, message));
+        };
+        let path = self.alone.as_deref().unwrap_or(&self.entries[index as usize].path.0);
+        let handle = match beneath::open_bytes(self.directory.as_fd(), path, OFlags::PATH, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(self.changed(index, "is gone")),
+            other => other.map_err(|error| beneath::failure("opening", &self.place(index), error))?,
+        };
+        let stat = fstat(&handle).map_err(|error| beneath::failure("reading", &self.place(index), error))?;
+        let now = Identity::of(&stat);
+        if beneath::kind(&stat) != FileType::RegularFile {
+            return Err(self.changed(index, "was replaced"));
         }
-        Ok(())
-    }
-
-    fn root_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.root)
-    }
-
-    fn file(&self, index: u32) -> Result<(VolumePath, Identity), Failure> {
-        let position = index as usize;
-        match (self.entries.get(position), self.identities.get(position)) {
-            (Some(entry), Some(Some(identity))) => Ok((self.path.join(&entry.path.0)?, *identity)),
-            _ => Err(Failure::new(Reason::IoError, format!("entry {index} is no regular file of the source"))),
+        if now.size != before.size {
+            let how = format!("changed its size from {} to {} bytes", before.size, now.size);
+            return Err(self.changed(index, &how));
         }
+        if now != *before {
+            return Err(self.changed(index, "was written or replaced"));
+        }
+        Ok(handle)
+    }
+
+    fn changed(&self, index: u32, how: &str) -> Failure {
+        let place = self.place(index);
+        let remedy = "let its writer finish first, or move a snapshot";
+        Failure::new(Reason::SourceChanged, format!("{place} {how} while it was moved: {remedy}"))
+    }
+
+    fn place(&self, index: u32) -> String {
+        let entry = &self.entries[index as usize];
+        let path = self.base.join(&entry.path.0).map_or_else(|_| entry.path.display(), |path| path.display());
+        format!("{path} in volume {}", self.volume)
     }
 }
 
-fn gone(path: &VolumePath, error: Errno) -> Failure {
-    match error {
-        Errno::NOENT | Errno::NOTDIR | Errno::LOOP => changed(path),
-        other => beneath::failure("opening", path, other),
-    }
-}
-
-fn changed(path: &VolumePath) -> Failure {
-    let message = format!("{} was changed, replaced or removed while it was moved", path.display());
-    Failure::new(Reason::SourceChanged, message)
-}
-
-fn refused(kind: FileType, path: &VolumePath) -> Failure {
-    let (reason, what) = match kind {
-        FileType::Symlink => (Reason::InvalidPath, "a symbolic link; give the path that it leads to"),
-        FileType::Fifo => (Reason::NotRegularFile, "a FIFO"),
-        FileType::Socket => (Reason::NotRegularFile, "a socket"),
-        FileType::CharacterDevice | FileType::BlockDevice => (Reason::NotRegularFile, "a device"),
-        _ => (Reason::NotRegularFile, "of an unknown kind"),
-    };
-    Failure::new(reason, format!("{} is {what}", path.display()))
-}
-
-/// A user who may write to a published directory could link a file there that he may not read, and have the agent read
-/// it for him. Such a file has several names and another owner than the directory.
-fn check_hard_link(stat: &Stat, directory_owner: u32, path: &VolumePath) -> Result<(), Failure> {
-    if stat.st_nlink > 1 && stat.st_uid != directory_owner {
-        let message = format!("{} is a hard link to a foreign file: its owner is not the directory's", path.display());
-        return Err(Failure::new(Reason::NotRegularFile, message));
-    }
-    Ok(())
-}
-
-fn time(seconds: i64, nanoseconds: u64) -> Time {
-    Time { seconds, nanoseconds: u32::try_from(nanoseconds).unwrap_or_default() }
-}
-
-fn mode(stat: &Stat) -> u32 {
-    Mode::from_raw_mode(stat.st_mode).as_raw_mode() & manifest::MODE_MASK
-}
-
-fn file_entry(path: Vec<u8>, stat: &Stat) -> Entry {
-    let kind = EntryKind::File {
-        size: u64::try_from(stat.st_size).unwrap_or_default(),
-        mode: mode(stat),
-        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-    };
-    Entry { path: RelativePath(path), kind }
-}
-
-fn directory_entry(path: Vec<u8>, stat: &Stat) -> Entry {
-    let kind = EntryKind::Directory { mode: mode(stat), mtime: time(stat.st_mtime, stat.st_mtime_nsec) };
-    Entry { path: RelativePath(path), kind }
-}
-
-/// Flags to list a directory.
-const LIST: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ pub(super) fn against_destination(
     for entry in entries {
         let place = base.join(&entry.path.0)?;
         let standing = look(volume, &place)?;
-        check_standing(&place, entry, standing.as_ref(), policy)?;
+        check_standing(volume, &place, entry, standing.as_ref(), policy)?;
         if let EntryKind::File { size, .. } = entry.kind {
             need.file(size, standing.as_ref(), policy);
         }
@@ -38,7 +38,10 @@ pub(super) fn against_destination(
         Failure::new(Reason::IoError, format!("reading the free space of volume {}: {error}", volume.name))
     })?;
     if need.peak > space.free {
-        let message = format!("volume {} has {} bytes free, {} are needed", volume.name, space.free, need.peak);
+        let message = format!(
+            "volume {} has {} bytes free of {}, and {} are needed: free some there, or choose another volume",
+            volume.name, space.free, space.capacity, need.peak
+        );
         return Err(Failure::new(Reason::InsufficientSpace, message));
     }
     Ok(())
@@ -50,7 +53,7 @@ fn check_way(volume: &Volume, base: &VolumePath) -> Result<(), Failure> {
     while let Some((above, _)) = at.as_ref().and_then(VolumePath::split) {
         if let Some(stat) = look(volume, &above)? {
             if beneath::kind(&stat) != FileType::Directory {
-                return Err(exists(&above, "is no directory, and one is needed there"));
+                return Err(exists(volume, &above, "is no directory, and one is needed there: remove it, or choose another path"));
             }
             check_device(volume, &above, &stat)?;
         }
@@ -61,12 +64,13 @@ fn check_way(volume: &Volume, base: &VolumePath) -> Result<(), Failure> {
 
 fn look(volume: &Volume, place: &VolumePath) -> Result<Option<Stat>, Failure> {
     beneath::look(volume.root(), place).map_err(|error| match error {
-        Errno::NOTDIR => exists(place, "lies beneath something that is no directory"),
-        other => beneath::failure("reading", place, other),
+        Errno::NOTDIR => exists(volume, place, "lies beneath something that is no directory"),
+        other => volume.failure("reading", place, other),
     })
 }
 
 fn check_standing(
+    volume: &Volume,
     place: &VolumePath,
     entry: &Entry,
     standing: Option<&Stat>,
@@ -76,18 +80,18 @@ fn check_standing(
     let kind = beneath::kind(stat);
     match (&entry.kind, kind) {
         (EntryKind::Directory { .. }, FileType::Directory) => Ok(()),
-        (EntryKind::Directory { .. }, _) => Err(exists(place, "is no directory, and one is needed there")),
-        (_, FileType::Directory) => Err(exists(place, "is a directory; nothing is deleted to make room for a file")),
+        (EntryKind::Directory { .. }, _) => Err(exists(volume, place, "is no directory, and one is needed there: remove it, or choose another path")),
+        (_, FileType::Directory) => Err(exists(volume, place, "is a directory, and a file or link is to stand there: remove it, or choose another path")),
         (_, FileType::RegularFile | FileType::Symlink) if policy == WritePolicy::FailIfExists => {
-            Err(exists(place, "exists, and writePolicy is FailIfExists"))
+            Err(exists(volume, place, "exists, and spec.writePolicy is FailIfExists: remove it, or set another policy"))
         }
         (_, FileType::RegularFile | FileType::Symlink) => Ok(()),
-        _ => Err(exists(place, "is a FIFO, socket or device, which is never replaced")),
+        _ => Err(exists(volume, place, "is a FIFO, socket or device, which is never replaced")),
     }
 }
 
-fn exists(place: &VolumePath, why: &str) -> Failure {
-    Failure::new(Reason::DestinationExists, format!("{} {why}", place.display()))
+fn exists(volume: &Volume, place: &VolumePath, why: &str) -> Failure {
+    Failure::new(Reason::DestinationExists, format!("{} {why}", volume.place(place)))
 }
 
 /// A partial file cannot be renamed onto another file system.
@@ -95,8 +99,10 @@ fn check_device(volume: &Volume, place: &VolumePath, stat: &Stat) -> Result<(), 
     if stat.st_dev == volume.device {
         return Ok(());
     }
-    let message =
-        format!("{} is on another file system than volume {}; publish it as a volume", place.display(), volume.name);
+    let message = format!(
+        "{} is on another file system than the volume's root, so files cannot be moved there in one step: publish it as a volume of its own",
+        volume.place(place)
+    );
     Err(Failure::new(Reason::InvalidPath, message))
 }
 

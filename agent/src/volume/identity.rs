@@ -1,0 +1,43 @@
+//! What tells whether a file is still the one that was seen before. Pure.
+
+use rustix::fs::Stat;
+
+use crate::protocol::entry::Time;
+
+/// A regular file at one moment. The kernel sets `changed` itself, so a write that puts size and time of modification
+/// back is seen too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+    /// Bytes.
+    pub(super) size: u64,
+    modified: Time,
+    changed: Time,
+}
+
+impl Identity {
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: size(stat),
+            modified: modified(stat),
+            changed: time(stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// Length in bytes.
+pub(super) fn size(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+/// Last modification.
+pub(super) fn modified(stat: &Stat) -> Time {
+    time(stat.st_mtime, stat.st_mtime_nsec)
+}
+
+fn time(seconds: i64, nanoseconds: u64) -> Time {
+    Time { seconds, nanoseconds: u32::try_from(nanoseconds).unwrap_or(0) }
+}
