@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use conductor::{Conductor, HOP, entries, failure, options, prepared};
 use nixl_transfer_crds::Reason;
 use process::Worker;
-use transfer_agent::protocol::{FromWorker, ToWorker};
+use transfer_agent::protocol::{FromWorker, HopId, ToWorker};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -141,6 +141,36 @@ fn a_killed_target_is_a_lost_peer() -> Outcome {
 }
 
 #[test]
+fn a_hop_that_is_closed_leaves_the_workers_other_hop_alone() -> Outcome {
+    let (from, to) = folders()?;
+    file(from.path(), "large", &content(8 << 20, 5))?;
+    let stream = options(256 << 10, 2);
+    let mut conductor = Conductor::start(from.path(), to.path(), stream, None)?;
+    // A second hop of the same source, stuck in its stream: its target has no file to write into.
+    let (stuck, second) = (HopId(9), Worker::start("target", None)?);
+    conductor.source.say(&ToWorker::OpenSource { hop: stuck, stream })?;
+    second.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: false, key: "second".into() })?;
+    let FromWorker::Prepared { hop: HopId(9), metadata: agent } = conductor.source.next()? else {
+        return Err("the second hop was not prepared".into());
+    };
+    let offer = prepared(&second)?;
+    conductor.source.say(&ToWorker::Connect { hop: stuck, metadata: offer, worker: second.name.clone() })?;
+    second.say(&ToWorker::Connect { hop: HOP, metadata: agent, worker: conductor.source.name.clone() })?;
+    let entries = entries(from.path())?;
+    let totals = Some(transfer_agent::manifest::totals(&entries));
+    conductor.source.say(&ToWorker::Manifest { hop: stuck, entries, totals })?;
+    let large = File::open(from.path().join("large"))?;
+    let files = ToWorker::Files { hop: stuck, indices: vec![1] };
+    conductor.source.say_with(&files, &[std::os::fd::AsFd::as_fd(&large)])?;
+    assert!(matches!(second.next()?, FromWorker::Manifest { .. }));
+    conductor.source.say(&ToWorker::Close { hop: stuck })?;
+    conductor.run()?;
+    assert_same(from.path(), to.path())?;
+    assert!(conductor.source.hang_up()?.success());
+    Ok(())
+}
+
+#[test]
 fn a_file_system_without_room_is_told() -> Outcome {
     let (from, _) = folders()?;
     file(from.path(), "large", &content(1 << 20, 5))?;
@@ -221,19 +251,25 @@ fn measures() -> Outcome {
     let folder = |place: &str| tempfile::Builder::new().prefix("nixl-transfer-worker-").tempdir_in(place);
     let memory = (folder("/dev/shm")?, folder("/dev/shm")?);
     file(memory.0.path(), "large", &content(1 << 30, 1))?;
-    for chunk in [256 << 10, 1 << 20, 4 << 20] {
+    for (chunk, fresh) in [(256 << 10, false), (1 << 20, false), (4 << 20, false), (1 << 20, true)] {
         let at = memory.1.path().join("large");
-        if at.exists() {
+        if fresh {
             fs::remove_file(&at)?;
+        } else {
+            // Pages of tmpfs that are touched for the first time cost more than all the rest.
+            fs::write(&at, vec![1; 1 << 30])?;
         }
-        let mut conductor = Conductor::start(memory.0.path(), memory.1.path(), options(chunk, 8), None)?;
-        let since = Instant::now();
-        conductor.run()?;
+        let stream = options(chunk, 8);
+        let mut conductor = Conductor::start_with(memory.0.path(), memory.1.path(), stream, None, fresh)?;
+        let (mut ticks, since) = (Vec::new(), Instant::now());
+        conductor.run_with(|conductor| {
+            ticks = vec![conductor.source.processor_ticks()?, conductor.target.processor_ticks()?];
+            Ok(())
+        })?;
         let seconds = since.elapsed().as_secs_f64();
-        println!(
-            "1 GiB, chunks of {chunk}: {seconds:.2} s, {:.2} GB/s",
-            (1_u64 << 30) as f64 / seconds / 1e9
-        );
+        let what = if fresh { "new pages, read back" } else { "pages there before" };
+        let rate = (1_u64 << 30) as f64 / seconds / 1e9;
+        println!("1 GiB, chunks of {chunk}, {what}: {seconds:.2} s, {rate:.2} GB/s; ticks of source, target: {ticks:?}");
     }
     let (from, to) = folders()?;
     for number in 0..1000 {

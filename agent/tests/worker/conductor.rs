@@ -57,6 +57,7 @@ pub struct Conductor {
     pub target: Worker,
     from: PathBuf,
     to: PathBuf,
+    careful: bool,
     entries: Vec<Entry>,
     received: Vec<Entry>,
     opened: usize,
@@ -70,10 +71,21 @@ pub struct Conductor {
 impl Conductor {
     /// Opens both sides and connects them.
     pub fn start(from: &Path, to: &Path, stream: StreamOptions, corrupt_chunk: Option<u64>) -> Outcome<Self> {
+        Self::start_with(from, to, stream, corrupt_chunk, true)
+    }
+
+    /// As `start`; with `careful` every file is made anew and read back, without it what stands there is overwritten.
+    pub fn start_with(
+        from: &Path,
+        to: &Path,
+        stream: StreamOptions,
+        corrupt_chunk: Option<u64>,
+        careful: bool,
+    ) -> Outcome<Self> {
         let (source, target) = (Worker::start("source", corrupt_chunk)?, Worker::start("target", None)?);
         source.say(&ToWorker::OpenSource { hop: HOP, stream })?;
         let key = uuid::Uuid::new_v4().to_string();
-        target.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: true, key })?;
+        target.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: careful, key })?;
         let (agent, offer) = (prepared(&source)?, prepared(&target)?);
         source.say(&ToWorker::Connect { hop: HOP, metadata: offer, worker: target.name.clone() })?;
         target.say(&ToWorker::Connect { hop: HOP, metadata: agent, worker: source.name.clone() })?;
@@ -86,6 +98,7 @@ impl Conductor {
             target,
             from: from.to_owned(),
             to: to.to_owned(),
+            careful,
             entries,
             received: Vec::new(),
             opened: 0,
@@ -100,6 +113,11 @@ impl Conductor {
 
     /// Conducts until both sides are done. Then the target is told to end, and the source's hop is closed.
     pub fn run(&mut self) -> Outcome {
+        self.run_with(|_| Ok(()))
+    }
+
+    /// As `run`; `look` sees both workers when all is done and before they end.
+    pub fn run_with(&mut self, look: impl FnOnce(&Self) -> Outcome) -> Outcome {
         self.open_files()?;
         while self.sent.is_none() || self.arrived.is_none() {
             // One after the other without blocking either: a hop needs both.
@@ -123,6 +141,7 @@ impl Conductor {
                 }
             }
         }
+        look(self)?;
         self.target.say(&ToWorker::Finished { hop: HOP })?;
         assert!(self.target.exit()?.success());
         self.source.say(&ToWorker::Close { hop: HOP })
@@ -153,10 +172,11 @@ impl Conductor {
             let (mut compare, mut descriptors) = (Vec::new(), Vec::new());
             for index in batch {
                 let place = self.to.join(self.path(*index));
-                let existing = File::open(&place).ok();
+                let existing = File::open(&place).ok().filter(|_| self.careful);
                 compare.push(existing.is_some());
                 let name = if existing.is_some() { place.with_extension("beside") } else { place };
-                let new = OpenOptions::new().read(true).write(true).create_new(true).open(name)?;
+                let mut how = OpenOptions::new();
+                let new = how.read(true).write(true).create_new(self.careful).open(name)?;
                 descriptors.push(OwnedFd::from(new));
                 descriptors.extend(existing.map(OwnedFd::from));
             }
