@@ -11,7 +11,8 @@ use devcluster::{
     ADMIN, Agent, AgentOptions, Assets, ClusterDir, ControlPlane, ControlPlaneOptions, NixlPaths, Operator,
     OperatorOptions, Volume, binary,
 };
-use kube::{Client, Config, config::KubeConfigOptions};
+use kube::{Api, Client, Config, config::KubeConfigOptions};
+use nixl_transfer_crds::{TransferNode, condition};
 use serde_json::{Value, json};
 
 /// Namespace of the jobs in tests.
@@ -126,6 +127,9 @@ impl Setup {
             agent.wait_ready().with_context(|| format!("agent of {name}"))?;
         }
         cluster.client = Some(cluster.connect().await?);
+        for name in cluster.agents.keys() {
+            cluster.wait_node_ready(name, Duration::from_secs(30)).await?;
+        }
         Ok(cluster)
     }
 }
@@ -174,9 +178,34 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until the agent of a node says that it can take transfers.
+    pub async fn wait_node_ready(&self, name: &str, within: Duration) -> Result<()> {
+        let nodes: Api<TransferNode> = Api::all(self.client());
+        let is_ready = |node: Option<&TransferNode>| {
+            let status = node.and_then(|node| node.status.as_ref());
+            status.is_some_and(|status| condition::is_true(&status.conditions, condition::READY))
+        };
+        let ready = kube::runtime::wait::await_condition(nodes, name, is_ready);
+        tokio::time::timeout(within, ready)
+            .await
+            .with_context(|| format!("TransferNode {name} is not Ready:\n{}", self.logs()))??;
+        Ok(())
+    }
+
     /// A path beneath the volume `data` of a node.
     pub fn path(&self, node: &str, path: &str) -> PathBuf {
         self.agent(node).volume("data").expect("every agent has it unless the test says otherwise").join(path)
+    }
+
+    /// The last lines of every log, for the message of a failure.
+    pub fn logs(&self) -> String {
+        let logs = self.agents.values().map(Agent::log).chain(self.operator.iter().map(Operator::log));
+        logs.map(|log| {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            format!("--- {}\n{}\n", log.display(), lines[lines.len().saturating_sub(30)..].join("\n"))
+        })
+        .collect()
     }
 
     async fn connect(&self) -> Result<Client> {
@@ -184,20 +213,5 @@ impl Cluster {
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         config.read_timeout = Some(Duration::from_secs(30));
         Ok(Client::try_from(config)?)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.dir.keep_files();
-            eprintln!("logs of the failed test stay in {}", self.dir.path().display());
-            let logs = self.agents.values().map(Agent::log).chain(self.operator.iter().map(Operator::log));
-            for log in logs {
-                let text = std::fs::read_to_string(log).unwrap_or_default();
-                let lines: Vec<&str> = text.lines().collect();
-                eprintln!("--- {}\n{}", log.display(), lines[lines.len().saturating_sub(25)..].join("\n"));
-            }
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Jobs in tests: made as a user would write them, applied with kubectl, waited for with a deadline.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
@@ -166,22 +166,29 @@ impl Cluster {
         Ok(())
     }
 
-    /// Writes of our own kinds that the API server has answered, as it counts them itself.
-    pub fn api_writes(&self) -> Result<u64> {
+    /// Writes of our own kinds that the API server has answered, as it counts them itself, by resource and verb.
+    pub fn api_writes(&self) -> Result<BTreeMap<String, u64>> {
         let metrics = self.plane.kubectl(&["get", "--raw", "/metrics"])?;
-        let ours = metrics.lines().filter(|line| {
-            line.starts_with("apiserver_request_total{")
-                && line.contains("group=\"nixl-transfer.io\"")
-                && ["POST", "PUT", "PATCH", "APPLY", "DELETE"]
-                    .iter()
-                    .any(|verb| line.contains(&format!("verb=\"{verb}\"")))
-        });
-        ours.map(|line| {
-            let value = line.rsplit(' ').next().context("a metric has a value")?;
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            Ok(value.parse::<f64>()? as u64)
-        })
-        .sum()
+        let label = |line: &str, name: &str| -> Option<String> {
+            let (_, rest) = line.split_once(&format!("{name}=\""))?;
+            Some(rest.split_once('"')?.0.to_owned())
+        };
+        let mut writes = BTreeMap::new();
+        for line in metrics.lines().filter(|line| line.starts_with("apiserver_request_total{")) {
+            let verb = label(line, "verb").unwrap_or_default();
+            let is_write = ["POST", "PUT", "PATCH", "APPLY", "DELETE"].contains(&verb.as_str());
+            if !is_write || label(line, "group").as_deref() != Some("nixl-transfer.io") {
+                continue;
+            }
+            let what = ["resource", "subresource", "code"]
+                .map(|name| label(line, name).unwrap_or_default())
+                .join("/");
+            let value = line.rsplit(' ').next().context("a metric has a value")?.parse::<f64>()?;
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a count
+            let count = value as u64;
+            *writes.entry(format!("{verb} {what}")).or_default() += count;
+        }
+        Ok(writes)
     }
 
     /// The tasks of a job, by attempt.
@@ -221,7 +228,7 @@ impl Cluster {
                 serde_yaml::to_string(&task.status).unwrap_or_default()
             );
         }
-        text
+        text + &self.logs()
     }
 }
 
@@ -234,4 +241,13 @@ pub fn is_complete(job: &TransferJob) -> bool {
 pub fn condition_of(job: &TransferJob, kind: &str) -> Option<(String, String, String)> {
     let found = condition::find(&job.status.as_ref()?.conditions, kind)?;
     Some((found.status.clone(), found.reason.clone(), found.message.clone()))
+}
+
+/// What came between two counts of writes.
+pub fn writes_between(
+    before: &BTreeMap<String, u64>,
+    after: &BTreeMap<String, u64>,
+) -> BTreeMap<String, u64> {
+    let new = |(what, count): (&String, &u64)| (what.clone(), count - before.get(what).copied().unwrap_or(0));
+    after.iter().map(new).filter(|(_, count)| *count > 0).collect()
 }

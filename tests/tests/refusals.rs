@@ -5,6 +5,7 @@ use std::{os::unix::fs::symlink, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use devcluster::Volume;
+use kube::api::{Patch, PatchParams};
 use nixl_transfer_crds::{TransferTask, condition};
 use nixl_transfer_tests::{
     Cluster, Setup,
@@ -179,11 +180,11 @@ async fn two_jobs_into_one_directory_wait_for_each_other() -> Result<()> {
     let first = cluster.jobs().get("first").await?;
     ensure!(nixl_transfer_tests::jobs::is_complete(&first), "the second job did not wait for the first");
 
-    write_file(&cluster.path("a", "large/large"), 1024 * MIB, 3)?;
+    write_file(&cluster.path("a", "large/large"), 3072 * MIB, 3)?;
     cluster.apply(&one_to_one("again", ("a", "large"), ("b", "out")))?;
     cluster.wait_partial("b", 10 * MIB, SOON).await?;
     let mut impatient = hasty(one_to_one("impatient", ("a", "small"), ("b", "out")));
-    impatient["spec"]["pendingDeadlineSeconds"] = json!(1);
+    impatient["spec"]["pendingDeadlineSeconds"] = json!(2);
     refused(&cluster, &impatient, "DestinationBusy", &["out"]).await?;
     cluster.wait_complete("again", Duration::from_secs(60)).await?;
     Ok(())
@@ -236,7 +237,7 @@ async fn damaged_metadata_is_refused_before_nixl_sees_it_and_the_agent_goes_on()
     let cluster = Setup::nodes(&["a", "b"]).without_operator().start().await?;
     write_file(&cluster.path("a", "file"), 10, 1)?;
     let workers = cluster.workers("a").len();
-    let bomb = "b64:".to_owned() + &"A".repeat(200_000);
+    let long = "b64:".to_owned() + &"A".repeat(200_000);
     let descriptor = r#"{"device":"cpu","ptr":4096,"size":1048576}"#;
     let with_metadata = |metadata: &str, kind: i32| {
         format!(
@@ -253,20 +254,12 @@ async fn damaged_metadata_is_refused_before_nixl_sees_it_and_the_agent_goes_on()
         ("bad-base64", with_metadata("b64:***", 2)),
         ("bad-zlib", with_metadata("b64:AAAA", 2)),
         ("bad-hex", with_metadata("zz", 2)),
-        ("bomb", with_metadata(&bomb, 2)),
+        ("long", with_metadata(&long, 2)),
     ];
     for (name, metadata) in cases {
         let task = hand_made_task(&cluster, name).await?;
         let half = json!({"status": {"target": {"state": "Prepared", "worker": "elsewhere", "rdmaMetadata": metadata}}});
-        cluster.plane.kubectl(&[
-            "patch",
-            "tt",
-            &task,
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            &half.to_string(),
-        ])?;
+        cluster.tasks().patch_status(&task, &PatchParams::default(), &Patch::Merge(half)).await?;
         let side = wait_source_failed(&cluster, &task).await?;
         let reason = side.reason.unwrap_or_default();
         ensure!(
