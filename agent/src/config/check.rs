@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use serde::de::DeserializeOwned;
 use serde_yaml::Value;
 
 use super::Config;
@@ -39,30 +38,92 @@ pub(super) fn parse(text: &str, node_name: Option<&str>) -> Result<Config, Probl
     Ok(config)
 }
 
-/// One key at a time, so that an error of the form names the key that has it.
-fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+fn typed(value: Value) -> Result<Config, Problem> {
     serde_yaml::from_value(value.clone()).map_err(|error| {
-        let (key, remedy) = guilty(&value, &error.to_string());
-        (key, error.to_string(), remedy)
+        let error = error.to_string();
+        let named = error.split('`').nth(1).unwrap_or_default();
+        // These two are about a key of a mapping, which the text names; the others are about a value.
+        let about_key = error.contains("unknown field") || error.contains("missing field");
+        let (mut key, found) = guilty(value, &error, about_key);
+        if about_key {
+            key = joined(&key, named);
+        }
+        let remedy = match (error.contains("unknown field"), error.contains("missing field")) {
+            (true, _) => "remove it, or correct its name",
+            (_, true) => "add it",
+            _ => "give a value of the right type",
+        };
+        let shown = match found {
+            Value::String(text) if !error.contains(&text) => format!("{text:?}: {error}"),
+            _ => error,
+        };
+        problem(if key.is_empty() { "." } else { &key }, shown, remedy)
     })
 }
 
-/// The key that an error is about: serde says it in words, or leaves it to be found by its value.
-fn guilty(value: &Value, error: &str) -> (String, String) {
-    let quoted = error.split('`').nth(1).unwrap_or_default();
-    if error.contains("unknown field") {
-        return (quoted.into(), "remove it, or correct its name".into());
+/// Where an error is: serde does not say, but without the guilty part the error is another one.
+fn guilty(root: Value, error: &str, mappings_only: bool) -> (String, Value) {
+    let (mut steps, mut path, mut at) = (Vec::new(), String::new(), root.clone());
+    'deeper: loop {
+        for step in children(&at) {
+            let Some(inner) = child(&mut at, &step).cloned() else { continue };
+            if mappings_only && !(inner.is_mapping() || inner.is_sequence()) {
+                continue;
+            }
+            steps.push(step.clone());
+            let mut changed = root.clone();
+            remove(&mut changed, &steps);
+            let other = serde_yaml::from_value::<Config>(changed).err().map(|error| error.to_string());
+            if other.as_deref() != Some(error) {
+                path = match &step {
+                    Value::String(key) => joined(&path, key),
+                    index => format!("{path}[{}]", index.as_u64().unwrap_or_default()),
+                };
+                at = inner;
+                continue 'deeper;
+            }
+            steps.pop();
+        }
+        return (path, at);
     }
-    if error.contains("missing field") {
-        return (quoted.into(), "add it".into());
+}
+
+fn children(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Mapping(mapping) => mapping.keys().cloned().collect(),
+        Value::Sequence(sequence) => (0..sequence.len()).map(|index| Value::from(index as u64)).collect(),
+        _ => Vec::new(),
     }
-    // `volumes[0].readOnly: invalid type: …`
-    let path = error.split(": ").next().unwrap_or_default();
-    let first = path.split(['.', '[']).next().unwrap_or_default();
-    if value.get(first).is_some() {
-        return (path.into(), "give a value of the right type".into());
+}
+
+fn child<'a>(value: &'a mut Value, step: &Value) -> Option<&'a mut Value> {
+    match value {
+        Value::Mapping(mapping) => mapping.get_mut(step),
+        Value::Sequence(sequence) => sequence.get_mut(usize::try_from(step.as_u64()?).ok()?),
+        _ => None,
     }
-    (".".into(), "give a value of the right type".into())
+}
+
+fn remove(value: &mut Value, steps: &[Value]) {
+    let Some((last, above)) = steps.split_last() else { return };
+    let mut at = value;
+    for step in above {
+        let Some(inner) = child(at, step) else { return };
+        at = inner;
+    }
+    match (at, last.as_u64()) {
+        (Value::Mapping(mapping), _) => {
+            mapping.remove(last);
+        }
+        (Value::Sequence(sequence), Some(index)) => {
+            sequence.remove(index as usize);
+        }
+        _ => {}
+    }
+}
+
+fn joined(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 fn check(config: &Config) -> Result<(), Problem> {
@@ -207,7 +268,7 @@ volumes: [{name: data, path: /data, allowedNamespaces: ["*"]}]
         ("nodeName: node-a", "nodeName: node-a\nwarmWorkers: 17", "warmWorkers", "17"),
         ("nodeName: node-a", "nodeName: node-a\nstaging: 5 apples", "staging", "5 apples"),
         ("nodeName: node-a", "nodeName: node-a\nstaging: 1Ki", "staging", "1024"),
-        ("nodeName: node-a", "nodeName: node-a\nlisten: here", "listen", "socket address"),
+        ("nodeName: node-a", "nodeName: node-a\nlisten: here", "listen", "here"),
         ("nodeName: node-a", "nodeName: node-a\nslotz: 4", "slotz", "slotz"),
         (
             "nodeName: node-a",
@@ -221,7 +282,11 @@ volumes: [{name: data, path: /data, allowedNamespaces: ["*"]}]
         ("/n/libnixl_capi.so", "libnixl_capi.so", "nixl.library", "libnixl_capi.so"),
         ("name: data", "name: Data", "volumes[0].name", "Data"),
         ("path: /data", "path: data", "volumes[0].path", "data"),
-        (", allowedNamespaces: [\"*\"]", "", "allowedNamespaces", "missing"),
+        (", allowedNamespaces: [\"*\"]", "", "volumes[0].allowedNamespaces", "missing"),
+        ("[\"*\"]", "all", "volumes[0].allowedNamespaces", "all"),
+        ("path: /data", "path: /data, readOnly: maybe", "volumes[0].readOnly", "maybe"),
+        ("path: /data", "path: /data, readonly: true", "volumes[0].readonly", "readonly"),
+        ("plugins: /n/plugins", "plugins: 7", "nixl.plugins", "7"),
         ("[\"*\"]", "[]", "volumes[0].allowedNamespaces", "[]"),
         ("[\"*\"]", "[\"team_a\"]", "volumes[0].allowedNamespaces[0]", "team_a"),
         (
