@@ -40,6 +40,10 @@ pub enum Change<K> {
 pub trait Sink<K>: Send {
     /// The watch is alive: an event, a bookmark, a page of a list, or a watch that the API server opened.
     fn alive(&mut self);
+    /// Hears that the watch was opened, or interrupted; false when nobody listens any more.
+    fn watching(&mut self, _open: bool) -> impl Future<Output = bool> + Send {
+        std::future::ready(true)
+    }
     /// Takes a change; false when nobody listens any more.
     fn take(&mut self, change: Change<K>) -> impl Future<Output = bool> + Send;
 }
@@ -86,6 +90,9 @@ where
                     pauses = self::pauses();
                 }
                 explain(what, &error);
+                if !sink.watching(false).await {
+                    return;
+                }
                 tokio::time::sleep(pauses.next().unwrap_or(PAUSES.1)).await; // back-off
             }
         }
@@ -152,6 +159,9 @@ where
     let opened = timeout(SILENCE, api.watch(&parameters, &from)).await.map_err(|_| Interrupted::Silent)?;
     let mut events = opened.map_err(forgotten)?.boxed();
     sink.alive();
+    if !sink.watching(true).await {
+        return Err(Interrupted::Closed);
+    }
     loop {
         let next = timeout(SILENCE, events.try_next()).await.map_err(|_| Interrupted::Silent)?;
         let Some(event) = next.map_err(forgotten)? else { return Ok(()) };

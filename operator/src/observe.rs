@@ -1,19 +1,41 @@
 //! The watches: five kinds, one channel. I/O only; what it means is decided in `world` and `plan`.
 
-pub mod watch;
-
-use std::sync::Arc;
+use std::{fmt::Debug, sync::Arc};
 
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use nixl_transfer_crds::{TransferJob, TransferNode, TransferTask};
+use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     control::Message,
     serve::{Health, Watched},
-    world::Observation,
+    world::{Change, Observation},
 };
+
+/// Where one watch reports.
+struct Sink<K> {
+    messages: mpsc::Sender<Message>,
+    health: Arc<Health>,
+    watched: Watched,
+    kind: fn(Change<K>) -> Observation,
+}
+
+impl<K: Send + 'static> follow::Sink<K> for Sink<K> {
+    fn alive(&mut self) {
+        self.health.touch(self.watched);
+    }
+
+    async fn watching(&mut self, open: bool) -> bool {
+        self.messages.send(Message::Watching(self.watched, open)).await.is_ok()
+    }
+
+    async fn take(&mut self, change: Change<K>) -> bool {
+        let observation = Box::new((self.kind)(change));
+        self.messages.send(Message::Observed(self.watched, observation)).await.is_ok()
+    }
+}
 
 /// Starts the watches in `tasks`. They go on until they are aborted or the channel is closed.
 pub fn start(
@@ -23,15 +45,27 @@ pub fn start(
     messages: &mpsc::Sender<Message>,
     health: &Arc<Health>,
 ) {
-    let jobs: Api<TransferJob> = Api::all(client.clone());
-    let hops: Api<TransferTask> = Api::all(client.clone());
-    let agents: Api<TransferNode> = Api::all(client.clone());
-    let nodes: Api<Node> = Api::all(client.clone());
-    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let sink = |watched| watch::Sink { messages: messages.clone(), health: health.clone(), watched };
-    tasks.spawn(watch::follow(jobs, Observation::Job, sink(Watched::Jobs)));
-    tasks.spawn(watch::follow(hops, Observation::Task, sink(Watched::Tasks)));
-    tasks.spawn(watch::follow(agents, Observation::Agent, sink(Watched::Agents)));
-    tasks.spawn(watch::follow(nodes, Observation::Node, sink(Watched::Nodes)));
-    tasks.spawn(watch::follow(leases, Observation::Lease, sink(Watched::Leases)));
+    let mut watches = Watches { tasks, messages, health };
+    let client = || client.clone();
+    watches.start(Api::<TransferJob>::all(client()), Observation::Job, Watched::Jobs);
+    watches.start(Api::<TransferTask>::all(client()), Observation::Task, Watched::Tasks);
+    watches.start(Api::<TransferNode>::all(client()), Observation::Agent, Watched::Agents);
+    watches.start(Api::<Node>::all(client()), Observation::Node, Watched::Nodes);
+    watches.start(Api::<Lease>::namespaced(client(), namespace), Observation::Lease, Watched::Leases);
+}
+
+struct Watches<'a> {
+    tasks: &'a mut JoinSet<()>,
+    messages: &'a mpsc::Sender<Message>,
+    health: &'a Arc<Health>,
+}
+
+impl Watches<'_> {
+    fn start<K>(&mut self, api: Api<K>, kind: fn(Change<K>) -> Observation, watched: Watched)
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let sink = Sink { messages: self.messages.clone(), health: self.health.clone(), watched, kind };
+        self.tasks.spawn(async move { follow::follow(api, "", watched.name(), sink).await });
+    }
 }

@@ -31,6 +31,17 @@ impl Watched {
     /// All of them.
     pub const ALL: [Watched; 5] =
         [Watched::Jobs, Watched::Tasks, Watched::Agents, Watched::Nodes, Watched::Leases];
+
+    /// The kind, for logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Watched::Jobs => "transferjobs",
+            Watched::Tasks => "transfertasks",
+            Watched::Agents => "transfernodes",
+            Watched::Nodes => "nodes",
+            Watched::Leases => "leases",
+        }
+    }
 }
 
 /// Not ready when no watch was alive for this long.

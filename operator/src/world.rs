@@ -24,15 +24,7 @@ use leases::Leases;
 use tombstones::Tombstones;
 
 /// What a watch, or an answer to a write, says about one kind.
-#[derive(Debug)]
-pub enum Change<K> {
-    /// The object is so now.
-    Put(K),
-    /// The object of this name and UID is gone.
-    Gone(Box<ObjectMeta>),
-    /// These are all objects, as of a version of the whole.
-    All(Vec<K>, String),
-}
+pub use follow::Change;
 
 /// A change of any kind.
 #[derive(Debug)]

@@ -105,7 +105,8 @@ impl Hop {
     /// Waits for the other side's metadata: the text and the name of the worker that it must carry.
     pub async fn peer(&self, side: Side) -> Result<(String, String), Failure> {
         let mut updates = self.updates.clone();
-        let found = updates.wait_for(|task| task.as_ref().is_some_and(|task| order::peer(task, side).is_some()));
+        let found =
+            updates.wait_for(|task| task.as_ref().is_some_and(|task| order::peer(task, side).is_some()));
         let within = self.pending() + PEER_GRACE;
         match tokio::time::timeout(within, found).await {
             Ok(Ok(task)) => {
@@ -115,7 +116,10 @@ impl Hop {
             Ok(Err(_)) => Err(Failure::new(Reason::PeerLost, "the task is gone")),
             Err(_) => Err(Failure::new(
                 Reason::PeerLost,
-                format!("the other side has published no metadata for {} s; look at its node", within.as_secs()),
+                format!(
+                    "the other side has published no metadata for {} s; look at its node",
+                    within.as_secs()
+                ),
             )),
         }
     }
@@ -163,7 +167,9 @@ impl Hop {
         if !volume.allows(&namespace) {
             return Err(Failure::new(
                 Reason::VolumeForbidden,
-                format!("volume {wanted:?} of node {node} is not published for namespace {namespace:?}; ask the administrator to add it to allowedNamespaces"),
+                format!(
+                    "volume {wanted:?} of node {node} is not published for namespace {namespace:?}; ask the administrator to add it to allowedNamespaces"
+                ),
             ));
         }
         Ok(volume.clone())
@@ -175,7 +181,10 @@ impl Hop {
         if volume.read_only {
             return Err(Failure::new(
                 Reason::VolumeReadOnly,
-                format!("volume {:?} of node {} is published read-only; choose another", wanted.name, self.context.config.node_name),
+                format!(
+                    "volume {:?} of node {} is published read-only; choose another",
+                    wanted.name, self.context.config.node_name
+                ),
             ));
         }
         Ok(volume)

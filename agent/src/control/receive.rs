@@ -124,11 +124,17 @@ impl Received {
 
     fn received(&mut self, counters: Counters, may_commit: &dyn Fn() -> bool) -> Result<Arrival, Failure> {
         self.counters = counters;
-        let totals = self.totals.ok_or_else(|| Failure::new(Reason::IntegrityError, "the stream ended before its manifest"))?;
+        let totals = self
+            .totals
+            .ok_or_else(|| Failure::new(Reason::IntegrityError, "the stream ended before its manifest"))?;
         if self.committed + self.skipped != totals.files {
             return Err(Failure::new(
                 Reason::IntegrityError,
-                format!("{} of {} files were stored when the stream ended", self.committed + self.skipped, totals.files),
+                format!(
+                    "{} of {} files were stored when the stream ended",
+                    self.committed + self.skipped,
+                    totals.files
+                ),
             ));
         }
         Ok(Arrival::Done(self.destination.finish(self.algorithm, may_commit)?))
@@ -160,6 +166,7 @@ impl Received {
         metrics.verify_failures(self.counters.resent.saturating_sub(resent));
         metrics.files("committed", self.committed - committed);
         metrics.files("skipped", self.skipped - skipped);
-        self.counted = (self.counters.bytes.max(bytes), self.counters.resent.max(resent), self.committed, self.skipped);
+        self.counted =
+            (self.counters.bytes.max(bytes), self.counters.resent.max(resent), self.committed, self.skipped);
     }
 }

@@ -25,8 +25,8 @@ use tracing::{debug, warn};
 pub enum Half {
     /// Of the sending side.
     Source(SourceSide),
-    /// Of the receiving side.
-    Target(TargetSide),
+    /// Of the receiving side; boxed, because it is much larger.
+    Target(Box<TargetSide>),
 }
 
 impl Half {
@@ -85,13 +85,19 @@ impl Report {
     }
 }
 
-async fn write(api: Api<TransferTask>, name: String, uid: String, mut changes: watch::Receiver<Option<Half>>) {
+async fn write(
+    api: Api<TransferTask>,
+    name: String,
+    uid: String,
+    mut changes: watch::Receiver<Option<Half>>,
+) {
     while changes.changed().await.is_ok() {
         let mut pauses = pauses();
         loop {
             let Some(half) = changes.borrow_and_update().clone() else { break };
             let patch = Patch::Merge(half.patch(&uid));
-            let parameters = PatchParams { field_manager: Some(AGENT_MANAGER.into()), ..PatchParams::default() };
+            let parameters =
+                PatchParams { field_manager: Some(AGENT_MANAGER.into()), ..PatchParams::default() };
             match api.patch_status(&name, &parameters, &patch).await {
                 Ok(_) => break,
                 Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
@@ -130,7 +136,7 @@ mod tests {
     #[test]
     fn a_terminal_half_takes_its_capability_away() {
         let half = TargetSide { state: SideState::Succeeded, ..super::super::target::blank() };
-        let patch = Half::Target(half).patch("uid");
+        let patch = Half::Target(Box::new(half)).patch("uid");
         assert_eq!(patch["status"]["target"]["rdmaMetadata"], Value::Null);
         assert_eq!(patch["status"]["target"]["state"], "Succeeded");
         assert!(patch["status"]["target"].as_object().unwrap().contains_key("reason"));

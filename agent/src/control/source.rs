@@ -83,7 +83,12 @@ async fn send(hop: &Hop, report: &Report, worker: &mut Option<WorkerName>) -> En
     ending
 }
 
-async fn phases(hop: &Hop, report: &Report, seat: &mut Option<Seat>, stop_walk: &Arc<AtomicBool>) -> Result<(), Failure> {
+async fn phases(
+    hop: &Hop,
+    report: &Report,
+    seat: &mut Option<Seat>,
+    stop_walk: &Arc<AtomicBool>,
+) -> Result<(), Failure> {
     let spec = &hop.task.spec;
     let stream = hop.stream()?;
     let network = network::network(spec, &hop.context.config.network.devices)?;
@@ -97,7 +102,9 @@ async fn phases(hop: &Hop, report: &Report, seat: &mut Option<Seat>, stop_walk: 
     let run = (spec.job_ref.uid.clone(), spec.run);
     let seat = seat.insert(hop.context.source_runs.sit(run, &network).await?);
     seat.send(ToWorker::OpenSource { hop: seat.hop, stream }, Vec::new()).await?;
-    let tree = walk.await.map_err(|error| Failure::new(Reason::IoError, format!("walking the source failed: {error}")))??;
+    let tree = walk
+        .await
+        .map_err(|error| Failure::new(Reason::IoError, format!("walking the source failed: {error}")))??;
 
     let metadata = prepared(seat).await?;
     report.set(Half::Source(SourceSide {
@@ -139,13 +146,16 @@ async fn feed(hop: &Hop, seat: &mut Seat, tree: &SourceTree) -> Result<(), Failu
         while opened < files.len() && opened - consumed < OPEN_WINDOW {
             let room = (OPEN_WINDOW - (opened - consumed)).min(MAX_DESCRIPTORS);
             let batch = &files[opened..files.len().min(opened + room)];
-            let descriptors: Vec<OwnedFd> =
-                tokio::task::block_in_place(|| batch.iter().map(|index| tree.open(*index)).collect::<Result<_, _>>())?;
+            let descriptors: Vec<OwnedFd> = tokio::task::block_in_place(|| {
+                batch.iter().map(|index| tree.open(*index)).collect::<Result<_, _>>()
+            })?;
             seat.send(ToWorker::Files { hop: seat.hop, indices: batch.to_vec() }, descriptors).await?;
             opened += batch.len();
         }
         match next(seat).await? {
-            FromWorker::Consumed { below, .. } => consumed = files.partition_point(|index| *index < below).max(consumed),
+            FromWorker::Consumed { below, .. } => {
+                consumed = files.partition_point(|index| *index < below).max(consumed)
+            }
             FromWorker::Progress { counters, .. } => {
                 hop.context.metrics.bytes(&hop.namespace(), "sent", counters.bytes.saturating_sub(reported));
                 reported = counters.bytes.max(reported);

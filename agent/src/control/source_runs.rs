@@ -18,6 +18,12 @@ use crate::protocol::{Failure, FromWorker, HopId, Network, ToWorker, WorkerName}
 /// A run: UID of the job, number of the run.
 pub type RunKey = (String, i64);
 
+/// Where a run's worker is, if it has one. Held while someone sits down or leaves.
+type Place = Arc<AsyncMutex<Option<Arc<RunWorker>>>>;
+
+/// Who hears about which hop of a worker.
+type Seats = Arc<Mutex<HashMap<HopId, mpsc::Sender<WorkerEvent>>>>;
+
 /// Events that one hop may have waiting; a hop that does not read holds up its worker, not the agent's memory.
 const EVENTS: usize = 64;
 
@@ -25,14 +31,14 @@ const EVENTS: usize = 64;
 #[derive(Clone)]
 pub struct SourceRuns {
     workers: Workers,
-    runs: Arc<Mutex<HashMap<RunKey, Arc<AsyncMutex<Option<Arc<RunWorker>>>>>>>,
+    runs: Arc<Mutex<HashMap<RunKey, Place>>>,
 }
 
 /// The worker of one run and who sits in it.
 struct RunWorker {
     name: WorkerName,
     sender: WorkerSender,
-    seats: Arc<Mutex<HashMap<HopId, mpsc::Sender<WorkerEvent>>>>,
+    seats: Seats,
     next: AtomicU32,
     gone: tokio::sync::watch::Receiver<bool>,
 }
@@ -44,7 +50,7 @@ pub struct Seat {
     /// Messages about this hop, and the worker's end.
     pub events: mpsc::Receiver<WorkerEvent>,
     worker: Arc<RunWorker>,
-    slot: Arc<AsyncMutex<Option<Arc<RunWorker>>>>,
+    place: Place,
 }
 
 impl SourceRuns {
@@ -55,33 +61,37 @@ impl SourceRuns {
 
     /// Takes a seat in the run's worker; takes a worker for the run if it has none.
     pub async fn sit(&self, run: RunKey, network: &Network) -> Result<Seat, Failure> {
-        let slot = {
+        let place = {
             let mut runs = self.runs.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            // Runs whose worker is gone leave an empty slot behind; they are cleared here.
-            runs.retain(|key, slot| *key == run || Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|worker| worker.is_some()));
+            // Runs whose worker is gone leave an empty place behind; they are cleared here.
+            runs.retain(|key, place| {
+                *key == run
+                    || Arc::strong_count(place) > 1
+                    || place.try_lock().is_ok_and(|worker| worker.is_some())
+            });
             runs.entry(run).or_default().clone()
         };
-        let mut place = slot.lock().await;
-        let usable = place.as_ref().filter(|worker| !*worker.gone.borrow()).cloned();
+        let mut held = place.lock().await;
+        let usable = held.as_ref().filter(|worker| !*worker.gone.borrow()).cloned();
         let worker = match usable {
             Some(worker) => worker,
             None => {
                 let worker = RunWorker::start(self.workers.take(network).await?);
-                *place = Some(worker.clone());
+                *held = Some(worker.clone());
                 worker
             }
         };
         let hop = HopId(worker.next.fetch_add(1, Ordering::Relaxed));
         let (sender, events) = mpsc::channel(EVENTS);
         worker.seats().insert(hop, sender);
-        drop(place);
-        Ok(Seat { hop, events, worker, slot })
+        drop(held);
+        Ok(Seat { hop, events, worker, place })
     }
 }
 
 impl RunWorker {
     fn start(mut worker: Worker) -> Arc<Self> {
-        let seats: Arc<Mutex<HashMap<HopId, mpsc::Sender<WorkerEvent>>>> = Arc::default();
+        let seats = Seats::default();
         let (told, gone) = tokio::sync::watch::channel(false);
         let this = Arc::new(Self {
             name: worker.name.clone(),
@@ -132,16 +142,20 @@ impl Seat {
     }
 
     /// Sends a message to the worker.
-    pub async fn send(&self, message: ToWorker, descriptors: Vec<std::os::fd::OwnedFd>) -> Result<(), Failure> {
+    pub async fn send(
+        &self,
+        message: ToWorker,
+        descriptors: Vec<std::os::fd::OwnedFd>,
+    ) -> Result<(), Failure> {
         self.worker.sender.send(message, descriptors).await
     }
 
     /// Closes the hop. The last one to leave ends the worker and waits until it is gone.
     pub async fn leave(self) {
-        let Self { hop, events, worker, slot } = self;
+        let Self { hop, events, worker, place } = self;
         drop(events);
-        // Nobody can sit down while the slot is held, so the last one is really the last.
-        let mut place = slot.lock().await;
+        // Nobody can sit down while the place is held, so the last one is really the last.
+        let mut held = place.lock().await;
         worker.seats().remove(&hop);
         let alone = worker.seats().is_empty();
         if !alone {
@@ -153,8 +167,8 @@ impl Seat {
         let mut gone = worker.gone.clone();
         // The pump ends with the worker, which is the only thing waited for here.
         let _ = gone.wait_for(|gone| *gone).await;
-        if place.as_ref().is_some_and(|current| Arc::ptr_eq(current, &worker)) {
-            *place = None;
+        if held.as_ref().is_some_and(|current| Arc::ptr_eq(current, &worker)) {
+            *held = None;
         }
     }
 }
@@ -175,5 +189,8 @@ fn hop_of(message: &FromWorker) -> Option<HopId> {
 
 /// What a hop reports when its worker is gone.
 pub fn worker_lost(status: &str) -> Failure {
-    Failure::new(Reason::WorkerLost, format!("the worker process ended while it worked on the task: {status}"))
+    Failure::new(
+        Reason::WorkerLost,
+        format!("the worker process ended while it worked on the task: {status}"),
+    )
 }

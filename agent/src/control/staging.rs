@@ -36,9 +36,15 @@ impl Staging {
     /// What a hop with that transport needs on each end.
     pub fn need(transport: &Transport) -> Result<u64, Failure> {
         let invalid = |message: String| Failure::new(Reason::InvalidSpec, message);
-        let chunk = transport.chunk_size.bytes().map_err(|error| invalid(format!("spec.transport.chunkSize: {error}")))?;
-        let slots = u64::try_from(transport.in_flight).map_err(|_| invalid("spec.transport.inFlight is negative".into()))?;
-        chunk.checked_mul(slots).ok_or_else(|| invalid("spec.transport: chunkSize times inFlight overflows".into()))
+        let chunk = transport
+            .chunk_size
+            .bytes()
+            .map_err(|error| invalid(format!("spec.transport.chunkSize: {error}")))?;
+        let slots = u64::try_from(transport.in_flight)
+            .map_err(|_| invalid("spec.transport.inFlight is negative".into()))?;
+        chunk
+            .checked_mul(slots)
+            .ok_or_else(|| invalid("spec.transport: chunkSize times inFlight overflows".into()))
     }
 
     /// Takes the share of one hop; waits while other hops have it, but not longer than `within`.
@@ -59,13 +65,17 @@ impl Staging {
         if bytes > self.total {
             return Err(too_small("more than this node's"));
         }
-        let units = u32::try_from(bytes.div_ceil(UNIT)).map_err(|_| too_small("more than can be counted of"))?;
+        let units =
+            u32::try_from(bytes.div_ceil(UNIT)).map_err(|_| too_small("more than can be counted of"))?;
         let permit = tokio::time::timeout(within, self.units.clone().acquire_many_owned(units));
         match permit.await {
             Ok(Ok(permit)) => Ok(Share { bytes, _permit: permit }),
             Ok(Err(_)) | Err(_) => Err(Failure::new(
                 Reason::DestinationBusy,
-                format!("waited {} s for {bytes} bytes of staging memory that other transfers hold", within.as_secs()),
+                format!(
+                    "waited {} s for {bytes} bytes of staging memory that other transfers hold",
+                    within.as_secs()
+                ),
             )),
         }
     }
@@ -86,7 +96,10 @@ mod tests {
         let soon = Duration::from_millis(10);
         let first = staging.take(&transport(1 << 20, 8), soon).await.unwrap();
         let second = staging.take(&transport(1 << 20, 8), soon).await.unwrap();
-        assert_eq!(staging.take(&transport(64 << 10, 1), soon).await.unwrap_err().reason, Reason::DestinationBusy);
+        assert_eq!(
+            staging.take(&transport(64 << 10, 1), soon).await.unwrap_err().reason,
+            Reason::DestinationBusy
+        );
         drop((first, second));
         staging.take(&transport(1 << 20, 16), soon).await.unwrap();
         let huge = staging.take(&transport(1 << 20, 17), soon).await.unwrap_err();

@@ -67,7 +67,7 @@ pub async fn run(hop: Hop, order: Order) {
     half.reason = reason;
     half.message = message;
     half.last_transition_time = Some(Time(jiff::Timestamp::now()));
-    report.finish(Half::Target(half)).await;
+    report.finish(Half::Target(Box::new(half))).await;
 }
 
 /// A half that says nothing yet.
@@ -153,7 +153,7 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
     half.reason = None;
     half.message = None;
     half.last_transition_time = Some(Time(jiff::Timestamp::now()));
-    report.set(Half::Target(half.clone()));
+    report.set(Half::Target(Box::new(half.clone())));
 
     let (metadata, peer) = hop.peer(Side::Target).await?;
     super::metadata::check_agent(&metadata, &peer)?;
@@ -163,7 +163,12 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
 }
 
 /// The lock on the real directory: waits for other transfers, and says so when it takes long.
-async fn lock(hop: &Hop, report: &Report, half: &mut TargetSide, volume: &Arc<Volume>) -> Result<DestinationLock, Failure> {
+async fn lock(
+    hop: &Hop,
+    report: &Report,
+    half: &mut TargetSide,
+    volume: &Arc<Volume>,
+) -> Result<DestinationLock, Failure> {
     let path = &hop.task.spec.target.volume.path;
     let locks = &hop.context.locks;
     let deadline = Instant::now() + hop.pending();
@@ -190,7 +195,7 @@ async fn lock(hop: &Hop, report: &Report, half: &mut TargetSide, volume: &Arc<Vo
             half.reason = Some(Reason::DestinationBusy.as_str().into());
             half.message = Some(busy());
             half.last_transition_time = Some(Time(jiff::Timestamp::now()));
-            report.set(Half::Target(half.clone()));
+            report.set(Half::Target(Box::new(half.clone())));
         }
     }
 }
@@ -229,7 +234,7 @@ async fn take_in(
                     Some(Operation { kind: OperationKind::Writable, status: OperationState::InProgress });
                 half.last_transition_time = Some(Time(jiff::Timestamp::now()));
             }
-            report.set(Half::Target(half.clone()));
+            report.set(Half::Target(Box::new(half.clone())));
         }
     }
 }

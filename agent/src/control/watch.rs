@@ -48,7 +48,12 @@ impl WatchHealth {
 
     /// How long ago the longer silent of the two watches was alive; `None` when one never was.
     pub fn silence(&self) -> Option<Duration> {
-        let oldest = self.alive.iter().map(|alive| alive.load(Ordering::Relaxed)).min().filter(|oldest| *oldest > 0)?;
+        let oldest = self
+            .alive
+            .iter()
+            .map(|alive| alive.load(Ordering::Relaxed))
+            .min()
+            .filter(|oldest| *oldest > 0)?;
         Some(self.started.elapsed().saturating_sub(Duration::from_millis(oldest - 1)))
     }
 }
@@ -61,7 +66,13 @@ fn index(side: Side) -> usize {
 }
 
 /// Watches one side's tasks until the receiver of the changes is gone.
-pub async fn watch(client: Client, node: String, side: Side, health: Arc<WatchHealth>, changes: mpsc::Sender<Change>) {
+pub async fn watch(
+    client: Client,
+    node: String,
+    side: Side,
+    health: Arc<WatchHealth>,
+    changes: mpsc::Sender<Change>,
+) {
     let (field, what) = match side {
         Side::Source => ("spec.source.nodeName", "tasks that this node sends for"),
         Side::Target => ("spec.target.nodeName", "tasks that this node receives for"),
@@ -85,7 +96,8 @@ impl follow::Sink<TransferTask> for Sink {
     async fn take(&mut self, change: follow::Change<TransferTask>) -> bool {
         match change {
             follow::Change::All(tasks, _) => {
-                let listed: HashSet<String> = tasks.iter().map(|task| task.uid().unwrap_or_default()).collect();
+                let listed: HashSet<String> =
+                    tasks.iter().map(|task| task.uid().unwrap_or_default()).collect();
                 let gone: Vec<String> = self.known.difference(&listed).cloned().collect();
                 self.known = listed;
                 for uid in gone {

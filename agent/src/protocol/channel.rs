@@ -85,7 +85,11 @@ impl Channel {
 
     /// How long a send may wait for room and a receive for the next byte; `None` waits for ever, which only the
     /// receiving loop of a worker's control may do, since the kernel tells it when the other end is gone.
-    pub fn set_timeouts(&self, send: Option<Duration>, receive: Option<Duration>) -> Result<(), ChannelError> {
+    pub fn set_timeouts(
+        &self,
+        send: Option<Duration>,
+        receive: Option<Duration>,
+    ) -> Result<(), ChannelError> {
         self.0.set_write_timeout(send)?;
         self.0.set_read_timeout(receive)?;
         Ok(())
@@ -98,7 +102,11 @@ impl Channel {
     }
 
     /// Sends one message with its descriptors.
-    pub fn send<M: Serialize>(&self, message: &M, descriptors: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
+    pub fn send<M: Serialize>(
+        &self,
+        message: &M,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), ChannelError> {
         let body = serde_json::to_vec(message).map_err(|error| ChannelError::Malformed(error.to_string()))?;
         if body.len() > MAX_BODY || descriptors.len() > MAX_DESCRIPTORS {
             return Err(ChannelError::Malformed(format!(
@@ -134,7 +142,9 @@ impl Channel {
         let length = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
         let announced = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
         if length > MAX_BODY || announced > MAX_DESCRIPTORS {
-            return Err(ChannelError::Malformed(format!("announces {length} bytes and {announced} descriptors")));
+            return Err(ChannelError::Malformed(format!(
+                "announces {length} bytes and {announced} descriptors"
+            )));
         }
         let mut body = vec![0; length];
         self.fill(&mut body, &mut descriptors)?;
@@ -144,14 +154,16 @@ impl Channel {
                 descriptors.len()
             )));
         }
-        let message = serde_json::from_slice(&body).map_err(|error| ChannelError::Malformed(error.to_string()))?;
+        let message =
+            serde_json::from_slice(&body).map_err(|error| ChannelError::Malformed(error.to_string()))?;
         Ok((message, descriptors))
     }
 
     fn fill(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> Result<(), ChannelError> {
         let mut filled = 0;
         while filled < buffer.len() {
-            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+            let mut space =
+                [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
             let mut ancillary = RecvAncillaryBuffer::new(&mut space);
             let received = match recvmsg(
                 self.0.as_fd(),
@@ -168,7 +180,9 @@ impl Channel {
                 }
             }
             if received.flags.contains(ReturnFlags::CTRUNC) {
-                return Err(ChannelError::Malformed("descriptors were lost: the limit of open files is reached".into()));
+                return Err(ChannelError::Malformed(
+                    "descriptors were lost: the limit of open files is reached".into(),
+                ));
             }
             if received.bytes == 0 {
                 return Err(ChannelError::Closed);
