@@ -35,7 +35,8 @@ pub fn text(entry: &Entry) -> usize {
 /// # Errors
 /// `InvalidPath` for a place outside the tree, `IntegrityError` for anything that no honest source makes.
 pub fn check(entries: &[Entry], announced: Totals) -> Result<(), Failure> {
-    let malformed = |what: String| Err(Failure::new(Reason::IntegrityError, format!("malformed manifest: {what}")));
+    let malformed =
+        |what: String| Err(Failure::new(Reason::IntegrityError, format!("malformed manifest: {what}")));
     if entries.len() > MAX_ENTRIES {
         return malformed(format!("more than {MAX_ENTRIES} entries"));
     }
@@ -44,7 +45,9 @@ pub fn check(entries: &[Entry], announced: Totals) -> Result<(), Failure> {
         return malformed("it does not begin with its root".into());
     }
     match root.kind {
-        EntryKind::File { .. } if entries.len() > 1 => return malformed("a file has entries beneath it".into()),
+        EntryKind::File { .. } if entries.len() > 1 => {
+            return malformed("a file has entries beneath it".into());
+        }
         EntryKind::Link { .. } => return malformed("the root is a link".into()),
         _ => {}
     }
@@ -62,7 +65,8 @@ pub fn check(entries: &[Entry], announced: Totals) -> Result<(), Failure> {
             if path <= entries[position - 1].path.0.as_slice() {
                 return malformed(format!("{} is out of order or stands twice", shown()));
             }
-            let parent = path.iter().rposition(|byte| *byte == b'/').map_or(&path[..0], |slash| &path[..slash]);
+            let parent =
+                path.iter().rposition(|byte| *byte == b'/').map_or(&path[..0], |slash| &path[..slash]);
             if !directories.contains(parent) {
                 return malformed(format!("{} is in no directory of the tree", shown()));
             }

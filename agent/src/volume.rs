@@ -76,7 +76,8 @@ impl Volume {
         };
         let canonical = config.path.canonicalize().map_err(not_found)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&canonical, flags, Mode::empty()).map_err(|error| not_found(error.into()))?;
+        let root =
+            rustix::fs::open(&canonical, flags, Mode::empty()).map_err(|error| not_found(error.into()))?;
         let device = fstat(&root).map_err(|error| not_found(error.into()))?.st_dev;
         Ok(Self {
             name: config.name.clone(),
@@ -127,7 +128,15 @@ impl Volume {
 
     /// A path of a spec; a failure names the volume too.
     fn parse(&self, path: &str) -> Result<VolumePath, Failure> {
-        VolumePath::parse(path)
-            .map_err(|failure| Failure::new(failure.reason, format!("volume {}: {}", self.name, failure.message)))
+        VolumePath::parse(path).map_err(|failure| self.named(failure))
+    }
+
+    /// A manifest entry's place beneath a path; a failure names the volume too.
+    fn join(&self, base: &VolumePath, entry: &[u8]) -> Result<VolumePath, Failure> {
+        base.join(entry).map_err(|failure| self.named(failure))
+    }
+
+    fn named(&self, failure: Failure) -> Failure {
+        Failure::new(failure.reason, format!("volume {}: {}", self.name, failure.message))
     }
 }

@@ -26,7 +26,10 @@ fn reason(entries: &[Entry]) -> Option<Reason> {
 fn what_is_taken_and_what_is_not() {
     assert_eq!(reason(&[file("", 7)]), None);
     assert_eq!(reason(&[directory("")]), None);
-    assert_eq!(reason(&[directory(""), directory("a"), file("a b", 1), file("a/b", 0), link("l", "a/b")]), None);
+    assert_eq!(
+        reason(&[directory(""), directory("a"), file("a b", 1), file("a/b", 0), link("l", "a/b")]),
+        None
+    );
     let integrity = Some(Reason::IntegrityError);
     let path = Some(Reason::InvalidPath);
     let bad_time = Entry {
@@ -49,7 +52,10 @@ fn what_is_taken_and_what_is_not() {
         (vec![directory(""), link("a", "..")], path),
         (vec![directory(""), link("a", "/")], path),
         (vec![directory(""), file("a", u64::MAX)], integrity),
-        (vec![directory(""), file("a", i64::MAX as u64), file("b", i64::MAX as u64), file("c", 2)], integrity),
+        (
+            vec![directory(""), file("a", i64::MAX as u64), file("b", i64::MAX as u64), file("c", 2)],
+            integrity,
+        ),
         (vec![directory(""), bad_time], integrity),
     ] {
         assert_eq!(reason(&entries), expected, "{entries:?}");
@@ -70,7 +76,8 @@ fn a_files_digest_is_its_contents() {
 #[test]
 fn a_trees_digest_is_over_its_lines() {
     let entries = [directory(""), file("a", 3), link("l", "a")];
-    let got = digest(Algorithm::Xxh3, &entries, |index| (index == 1).then_some(&[0xab, 0x01][..])).expect("known");
+    let got =
+        digest(Algorithm::Xxh3, &entries, |index| (index == 1).then_some(&[0xab, 0x01][..])).expect("known");
     let lines = b"D\0\0\nF\0a\x003\0ab01\0\nL\0l\0a\0\n";
     assert_eq!(got, crate::digest::of(Algorithm::Xxh3, lines));
 }
@@ -79,8 +86,10 @@ fn a_trees_digest_is_over_its_lines() {
 fn modes_and_times_are_no_content() {
     let mut other = file("", 1);
     other.kind = EntryKind::File { size: 1, mode: 0o600, mtime: Time { seconds: 9, nanoseconds: 9 } };
-    let trees = [[directory(""), Entry { path: RelativePath(b"a".to_vec()), ..file("", 1) }],
-        [directory(""), Entry { path: RelativePath(b"a".to_vec()), ..other }]];
+    let trees = [
+        [directory(""), Entry { path: RelativePath(b"a".to_vec()), ..file("", 1) }],
+        [directory(""), Entry { path: RelativePath(b"a".to_vec()), ..other }],
+    ];
     let digests = trees.map(|tree| digest(Algorithm::Xxh3, &tree, |_| Some(&[5])));
     assert_eq!(digests[0], digests[1]);
 }

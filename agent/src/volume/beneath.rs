@@ -69,9 +69,16 @@ pub fn kind(stat: &Stat) -> FileType {
 /// The failure for an error of the file system, with the reason that fits it. `place` names the path and the volume.
 pub fn failure(doing: &str, place: &str, error: Errno) -> Failure {
     let (reason, why) = match error {
-        Errno::LOOP => (Reason::InvalidPath, "a symbolic link stands on the way; links are not followed".to_owned()),
+        Errno::LOOP => {
+            (Reason::InvalidPath, "a symbolic link stands on the way; links are not followed".to_owned())
+        }
+        Errno::NOTDIR => {
+            (Reason::InvalidPath, "something on the way is no directory, or a symbolic link".to_owned())
+        }
         Errno::XDEV => (Reason::InvalidPath, "the path leaves the volume or its file system".to_owned()),
-        Errno::NAMETOOLONG => (Reason::InvalidPath, "the path is longer than the file system allows".to_owned()),
+        Errno::NAMETOOLONG => {
+            (Reason::InvalidPath, "the path is longer than the file system allows".to_owned())
+        }
         Errno::NOSPC => (Reason::InsufficientSpace, "no space is left: free some on the volume".to_owned()),
         Errno::DQUOT => (Reason::InsufficientSpace, "the volume's quota is used up".to_owned()),
         Errno::ROFS => (Reason::VolumeReadOnly, "the volume's file system is read-only".to_owned()),

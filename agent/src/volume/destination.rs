@@ -109,8 +109,13 @@ impl Destination {
             return Err(Failure::new(Reason::IntegrityError, "the manifest goes on after its end"));
         }
         self.text += entries.iter().map(manifest::text).sum::<usize>();
-        if self.entries.len().saturating_add(entries.len()) > manifest::MAX_ENTRIES || self.text > manifest::MAX_TEXT {
-            return Err(Failure::new(Reason::IntegrityError, "the manifest is larger than any source makes it"));
+        if self.entries.len().saturating_add(entries.len()) > manifest::MAX_ENTRIES
+            || self.text > manifest::MAX_TEXT
+        {
+            return Err(Failure::new(
+                Reason::IntegrityError,
+                "the manifest is larger than any source makes it",
+            ));
         }
         self.entries.extend(entries);
         if let Some(totals) = totals {
@@ -134,7 +139,8 @@ impl Destination {
 
     /// Places of the manifest's regular files, ascending: what [`Destination::partial`] is asked for.
     pub fn file_indices(&self) -> impl Iterator<Item = u32> + '_ {
-        let files = self.entries.iter().enumerate().filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }));
+        let files =
+            self.entries.iter().enumerate().filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }));
         files.filter_map(|(index, _)| u32::try_from(index).ok())
     }
 
@@ -143,7 +149,10 @@ impl Destination {
     pub fn partial(&mut self, index: u32) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
         let (path, size) = self.file(index)?;
         if self.files.contains_key(&index) {
-            return Err(Failure::new(Reason::IoError, format!("{} was begun before", self.volume.place(&path))));
+            return Err(Failure::new(
+                Reason::IoError,
+                format!("{} was begun before", self.volume.place(&path)),
+            ));
         }
         let file = self.partials.create(index)?;
         let inode = fstat(&file).map_err(|error| self.volume.failure("reading", &path, error))?.st_ino;
@@ -169,11 +178,16 @@ impl Destination {
     ///
     /// # Errors
     /// `IntegrityError` when a file is missing, else as [`Destination::commit`].
-    pub fn finish(&mut self, algorithm: Algorithm, may_commit: &dyn Fn() -> bool) -> Result<ContentDigest, Failure> {
+    pub fn finish(
+        &mut self,
+        algorithm: Algorithm,
+        may_commit: &dyn Fn() -> bool,
+    ) -> Result<ContentDigest, Failure> {
         let Some(totals) = self.totals else {
             return Err(Failure::new(Reason::IntegrityError, "the manifest never ended"));
         };
-        let committed = self.files.values().filter(|state| matches!(state, FileState::Committed { .. })).count();
+        let committed =
+            self.files.values().filter(|state| matches!(state, FileState::Committed { .. })).count();
         if committed as u64 != totals.files {
             let message = format!("{committed} of {} files were stored", totals.files);
             return Err(Failure::new(Reason::IntegrityError, message));
@@ -197,7 +211,9 @@ impl Destination {
             return Err(Failure::new(Reason::IntegrityError, "the manifest is not complete"));
         }
         match self.entries.get(index as usize) {
-            Some(Entry { path, kind: EntryKind::File { size, .. } }) => Ok((self.path.join(&path.0)?, *size)),
+            Some(Entry { path, kind: EntryKind::File { size, .. } }) => {
+                Ok((self.volume.join(&self.path, &path.0)?, *size))
+            }
             _ => Err(Failure::new(Reason::IntegrityError, format!("entry {index} is no regular file"))),
         }
     }
@@ -213,7 +229,9 @@ impl Destination {
             return Ok(None);
         }
         let opened = beneath::read_located(&handle);
-        opened.map(|file| Some((file, Identity::of(&stat)))).map_err(|error| self.volume.failure("opening", path, error))
+        opened
+            .map(|file| Some((file, Identity::of(&stat))))
+            .map_err(|error| self.volume.failure("opening", path, error))
     }
 }
 
@@ -246,14 +264,18 @@ impl Partials {
     fn create(&self, index: u32) -> Result<OwnedFd, Failure> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let mode = Mode::RUSR | Mode::WUSR;
-        let file = match beneath::open_bytes(self.directory.as_fd(), index.to_string().as_bytes(), flags, mode) {
-            Ok(file) => file,
-            Err(Errno::EXIST) => {
-                let message = format!("partial file {index} of {} is held by an earlier attempt that still lives", self.place);
-                return Err(Failure::new(Reason::DestinationBusy, message));
-            }
-            Err(error) => return Err(beneath::failure("making a partial file in", &self.place, error)),
-        };
+        let file =
+            match beneath::open_bytes(self.directory.as_fd(), index.to_string().as_bytes(), flags, mode) {
+                Ok(file) => file,
+                Err(Errno::EXIST) => {
+                    let message = format!(
+                        "partial file {index} of {} is held by an earlier attempt that still lives",
+                        self.place
+                    );
+                    return Err(Failure::new(Reason::DestinationBusy, message));
+                }
+                Err(error) => return Err(beneath::failure("making a partial file in", &self.place, error)),
+            };
         match leftovers::try_lock(&file) {
             Ok(true) => Ok(file),
             Ok(false) => {
@@ -281,7 +303,9 @@ impl Partials {
         self.unlink(LINK);
         match unlinkat(&self.reserved, self.task.as_str(), AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => tracing::warn!(task = self.task, %error, "the directory of partial files could not be removed"),
+            Err(error) => {
+                tracing::warn!(task = self.task, %error, "the directory of partial files could not be removed")
+            }
         }
     }
 }

@@ -66,14 +66,20 @@ impl Globs {
                 Failure::new(Reason::InvalidSpec, format!("spec.source.volume.{field}: glob {glob:?} {why}"))
             };
             if glob.starts_with('/') || glob.ends_with('/') {
-                return Err(invalid("must not begin or end with a slash: paths are relative, and names have none"));
+                return Err(invalid(
+                    "must not begin or end with a slash: paths are relative, and names have none",
+                ));
             }
             let compiled = GlobBuilder::new(glob)
                 .literal_separator(true)
                 .backslash_escape(true)
                 .build()
                 .map_err(|error| invalid(&format!("cannot be read: {}", error.kind())))?;
-            if glob.contains('/') { paths.add(compiled) } else { names.add(compiled) };
+            if glob.contains('/') {
+                paths.add(compiled)
+            } else {
+                names.add(compiled)
+            };
         }
         let build = |builder: GlobSetBuilder| {
             builder.build().map_err(|error| {
@@ -134,7 +140,9 @@ mod tests {
             assert_eq!(filter.takes(path.as_bytes()), expected, "{include:?} {exclude:?} {path}");
         }
         let pruned = filter(&["*.txt"], &["target", "a/b"]).expect("valid");
-        for (path, expected) in [("target", false), ("x/target", false), ("a/b", false), ("x/a/b", true), ("a", true)] {
+        for (path, expected) in
+            [("target", false), ("x/target", false), ("a/b", false), ("x/a/b", true), ("a", true)]
+        {
             assert_eq!(pruned.enters(path.as_bytes()), expected, "{path}");
         }
         assert!(filter(&[], &[]).expect("valid").takes(b"\xff\xfe"), "any bytes are a name");

@@ -100,13 +100,19 @@ mod tests {
 
     fn volume(path: &std::path::Path) -> Volume {
         let allowed_namespaces = vec!["*".to_owned()];
-        Volume::open(&VolumeConfig { name: "v".into(), path: path.into(), read_only: false, allowed_namespaces })
-            .expect("a directory")
+        Volume::open(&VolumeConfig {
+            name: "v".into(),
+            path: path.into(),
+            read_only: false,
+            allowed_namespaces,
+        })
+        .expect("a directory")
     }
 
     #[test]
     fn one_inside_another_conflicts_and_a_release_is_told() {
-        let directory = tempfile::Builder::new().prefix("nixl-transfer-test-").tempdir().expect("temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix("nixl-transfer-test-").tempdir().expect("temporary directory");
         std::fs::create_dir(directory.path().join("in")).expect("a directory");
         let (outer, inner) = (volume(directory.path()), volume(&directory.path().join("in")));
         let locks = DestinationLocks::default();
@@ -114,7 +120,14 @@ mod tests {
         let free = |volume: &Volume, path: &str| locks.try_lock(volume, path).expect("valid path");
 
         let held = free(&outer, "in/a").expect("free");
-        for (volume, path) in [(&outer, "in/a"), (&outer, "in/a/b"), (&outer, "in"), (&outer, ""), (&inner, "./a//c"), (&inner, "")] {
+        for (volume, path) in [
+            (&outer, "in/a"),
+            (&outer, "in/a/b"),
+            (&outer, "in"),
+            (&outer, ""),
+            (&inner, "./a//c"),
+            (&inner, ""),
+        ] {
             assert!(free(volume, path).is_none(), "{path}");
         }
         let other = free(&inner, "ab").expect("a sibling whose name only begins alike");

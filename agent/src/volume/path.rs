@@ -19,7 +19,8 @@ pub struct VolumePath(Vec<u8>);
 impl VolumePath {
     /// Checks a path from a spec. Empty components and `.` are dropped.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        let refuse = |why: &str| Err(Failure::new(Reason::InvalidPath, format!("path {:?} {why}", shortened(text))));
+        let refuse =
+            |why: &str| Err(Failure::new(Reason::InvalidPath, format!("path {:?} {why}", shortened(text))));
         if text.len() > MAX_SPEC_PATH {
             return refuse("is longer than 1,024 bytes");
         }

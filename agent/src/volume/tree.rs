@@ -65,8 +65,8 @@ impl SourceTree {
     /// # Errors
     /// `SourceChanged` for the first that is not.
     pub fn unchanged(&self) -> Result<(), Failure> {
-        let files = (0_u32..).zip(&self.identities).filter(|(_, identity)| identity.is_some());
-        files.map(|(index, _)| self.locate(index).map(drop)).collect()
+        let mut files = (0_u32..).zip(&self.identities).filter(|(_, identity)| identity.is_some());
+        files.try_for_each(|(index, _)| self.locate(index).map(drop))
     }
 
     fn locate(&self, index: u32) -> Result<OwnedFd, Failure> {

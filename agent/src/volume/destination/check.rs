@@ -22,7 +22,7 @@ pub(super) fn against_destination(
     check_way(volume, base)?;
     let mut need = Need::default();
     for entry in entries {
-        let place = base.join(&entry.path.0)?;
+        let place = volume.join(base, &entry.path.0)?;
         let standing = look(volume, &place)?;
         check_standing(volume, &place, entry, standing.as_ref(), policy)?;
         if let EntryKind::File { size, .. } = entry.kind {
@@ -52,8 +52,15 @@ fn check_way(volume: &Volume, base: &VolumePath) -> Result<(), Failure> {
     let mut at = Some(base.clone());
     while let Some((above, _)) = at.as_ref().and_then(VolumePath::split) {
         if let Some(stat) = look(volume, &above)? {
+            if beneath::kind(&stat) == FileType::Symlink {
+                return Err(volume.failure("writing beneath", &above, Errno::LOOP));
+            }
             if beneath::kind(&stat) != FileType::Directory {
-                return Err(exists(volume, &above, "is no directory, and one is needed there: remove it, or choose another path"));
+                return Err(exists(
+                    volume,
+                    &above,
+                    "is no directory, and one is needed there: remove it, or choose another path",
+                ));
             }
             check_device(volume, &above, &stat)?;
         }
@@ -80,11 +87,21 @@ fn check_standing(
     let kind = beneath::kind(stat);
     match (&entry.kind, kind) {
         (EntryKind::Directory { .. }, FileType::Directory) => Ok(()),
-        (EntryKind::Directory { .. }, _) => Err(exists(volume, place, "is no directory, and one is needed there: remove it, or choose another path")),
-        (_, FileType::Directory) => Err(exists(volume, place, "is a directory, and a file or link is to stand there: remove it, or choose another path")),
-        (_, FileType::RegularFile | FileType::Symlink) if policy == WritePolicy::FailIfExists => {
-            Err(exists(volume, place, "exists, and spec.writePolicy is FailIfExists: remove it, or set another policy"))
-        }
+        (EntryKind::Directory { .. }, _) => Err(exists(
+            volume,
+            place,
+            "is no directory, and one is needed there: remove it, or choose another path",
+        )),
+        (_, FileType::Directory) => Err(exists(
+            volume,
+            place,
+            "is a directory, and a file or link is to stand there: remove it, or choose another path",
+        )),
+        (_, FileType::RegularFile | FileType::Symlink) if policy == WritePolicy::FailIfExists => Err(exists(
+            volume,
+            place,
+            "exists, and spec.writePolicy is FailIfExists: remove it, or set another policy",
+        )),
         (_, FileType::RegularFile | FileType::Symlink) => Ok(()),
         _ => Err(exists(volume, place, "is a FIFO, socket or device, which is never replaced")),
     }

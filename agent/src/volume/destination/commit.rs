@@ -48,11 +48,14 @@ impl Destination {
 
     /// A worker has only the descriptor; size and mode are what it could have got wrong with it.
     fn check_partial(&self, index: u32, path: &VolumePath, stat: &Stat) -> Result<(), Failure> {
-        let Some(Entry { kind: EntryKind::File { size, mode, .. }, .. }) = self.entries.get(index as usize) else {
+        let Some(Entry { kind: EntryKind::File { size, mode, .. }, .. }) = self.entries.get(index as usize)
+        else {
             return Err(self.disagrees(path, "is no file"));
         };
         if u64::try_from(stat.st_size) != Ok(*size) {
-            return Err(self.disagrees(path, &format!("has {} bytes in its partial file, not {size}", stat.st_size)));
+            return Err(
+                self.disagrees(path, &format!("has {} bytes in its partial file, not {size}", stat.st_size))
+            );
         }
         if beneath::kind(stat) != FileType::RegularFile || stat.st_mode & 0o7777 != mode & MODE_MASK {
             return Err(self.disagrees(path, "has another mode in its partial file than in the manifest"));
@@ -62,15 +65,24 @@ impl Destination {
 
     /// The regular file that has the name now.
     fn stands(&self, path: &VolumePath) -> Result<Option<Identity>, Failure> {
-        let stat = beneath::look(self.volume.root(), path).map_err(|error| self.volume.failure("reading", path, error))?;
+        let stat = beneath::look(self.volume.root(), path)
+            .map_err(|error| self.volume.failure("reading", path, error))?;
         Ok(stat.filter(|stat| beneath::kind(stat) == FileType::RegularFile).map(|stat| Identity::of(&stat)))
     }
 
     /// Gives what is complete among the partial files its name. The fence is asked last of all.
-    pub(super) fn rename(&mut self, name: &str, path: &VolumePath, may_commit: &dyn Fn() -> bool) -> Result<(), Failure> {
+    pub(super) fn rename(
+        &mut self,
+        name: &str,
+        path: &VolumePath,
+        may_commit: &dyn Fn() -> bool,
+    ) -> Result<(), Failure> {
         let fail = |error: Errno| match error {
             Errno::EXIST | Errno::ISDIR | Errno::NOTEMPTY => {
-                let message = format!("{} has come to exist: remove it, or choose another path", self.volume.place(path));
+                let message = format!(
+                    "{} has come to exist: remove it, or choose another path",
+                    self.volume.place(path)
+                );
                 Failure::new(Reason::DestinationExists, message)
             }
             other => self.volume.failure("naming", path, other),

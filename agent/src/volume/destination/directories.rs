@@ -9,8 +9,8 @@ use super::{Destination, LINK, attributes};
 use crate::manifest::MODE_MASK;
 use crate::protocol::Failure;
 use crate::protocol::entry::EntryKind;
-use crate::volume::{beneath, identity};
 use crate::volume::path::VolumePath;
+use crate::volume::{beneath, identity};
 
 /// Mode of a directory on the way to the destination that nobody has described.
 const WAY_MODE: u32 = 0o755;
@@ -29,7 +29,7 @@ impl Destination {
         let mut wanted: Vec<(VolumePath, u32)> = way.into_iter().rev().map(|path| (path, WAY_MODE)).collect();
         for entry in &self.entries {
             if let EntryKind::Directory { mode, .. } = entry.kind {
-                wanted.push((self.path.join(&entry.path.0)?, mode));
+                wanted.push((self.volume.join(&self.path, &entry.path.0)?, mode));
             }
         }
         for (path, mode) in wanted {
@@ -52,7 +52,10 @@ impl Destination {
             Err(Errno::EXIST) => match beneath::look(self.volume.root(), path).map_err(fail)? {
                 Some(stat) if beneath::kind(&stat) == FileType::Directory => Ok(()),
                 _ => {
-                    let message = format!("{} has come to exist and is no directory: remove it", self.volume.place(path));
+                    let message = format!(
+                        "{} has come to exist and is no directory: remove it",
+                        self.volume.place(path)
+                    );
                     Err(Failure::new(Reason::DestinationExists, message))
                 }
             },
@@ -65,7 +68,7 @@ impl Destination {
         let mut links = Vec::new();
         for entry in &self.entries {
             if let EntryKind::Link { target } = &entry.kind {
-                links.push((self.path.join(&entry.path.0)?, target.0.clone()));
+                links.push((self.volume.join(&self.path, &entry.path.0)?, target.0.clone()));
             }
         }
         for (path, target) in links {
@@ -74,8 +77,15 @@ impl Destination {
         Ok(())
     }
 
-    fn make_link(&mut self, path: &VolumePath, target: &[u8], may_commit: &dyn Fn() -> bool) -> Result<(), Failure> {
-        if self.says(path)?.is_some_and(|standing| standing == target) && self.policy != WritePolicy::FailIfExists {
+    fn make_link(
+        &mut self,
+        path: &VolumePath,
+        target: &[u8],
+        may_commit: &dyn Fn() -> bool,
+    ) -> Result<(), Failure> {
+        if self.says(path)?.is_some_and(|standing| standing == target)
+            && self.policy != WritePolicy::FailIfExists
+        {
             return Ok(());
         }
         self.partials.unlink(LINK);
@@ -104,21 +114,26 @@ impl Destination {
         let mut touched = std::mem::take(&mut self.touched);
         for entry in self.entries.iter().rev() {
             let EntryKind::Directory { mode, mtime } = entry.kind else { continue };
-            let path = self.path.join(&entry.path.0)?;
+            let path = self.volume.join(&self.path, &entry.path.0)?;
             let fail = |error| self.volume.failure("finishing the directory", &path, error);
             let directory = beneath::directory(self.volume.root(), &path).map_err(fail)?;
             let stat = fstat(&directory).map_err(fail)?;
-            let same = stat.st_mode & 0o7777 == mode & MODE_MASK && identity::modified(&stat) == mtime;
+            let same = stat.st_mode & MODE_MASK == mode & MODE_MASK && identity::modified(&stat) == mtime;
             let ours = !path.is_root();
             if ours && !same {
-                attributes::set(&directory, mode, mtime).map_err(fail)?;
+                attributes::set_directory(&directory, mode, mtime).map_err(fail)?;
             }
             if touched.remove(path.as_bytes()) || (ours && !same) {
                 fsync(&directory).map_err(fail)?;
             }
         }
         for path in touched {
-            let directory = beneath::open_bytes(self.volume.root(), &path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+            let directory = beneath::open_bytes(
+                self.volume.root(),
+                &path,
+                OFlags::RDONLY | OFlags::DIRECTORY,
+                Mode::empty(),
+            );
             directory.and_then(fsync).map_err(|error| {
                 let place = format!("{} in volume {}", String::from_utf8_lossy(&path), self.volume.name);
                 beneath::failure("syncing the directory", &place, error)

@@ -20,9 +20,17 @@ fn paths_of_a_spec() {
     }
     let long = "x/".repeat(513);
     let component = "y".repeat(256);
-    for text in
-        ["/a", "a/../b", "..", "a\nb", "a\0b", ".nixl-transfer", "./.nixl-transfer/x", long.as_str(), component.as_str()]
-    {
+    for text in [
+        "/a",
+        "a/../b",
+        "..",
+        "a\nb",
+        "a\0b",
+        ".nixl-transfer",
+        "./.nixl-transfer/x",
+        long.as_str(),
+        component.as_str(),
+    ] {
         let failure = VolumePath::parse(text).expect_err(text);
         assert_eq!(failure.reason, Reason::InvalidPath, "{text}");
         assert!(failure.message.len() < 400, "{}", failure.message);
@@ -37,7 +45,9 @@ fn paths_of_a_manifest() {
     assert_eq!(deep.join(b"").expect("valid").as_bytes(), b"d/e");
     assert_eq!(deep.join(b"\xff\n").expect("any bytes are a name").as_bytes(), b"d/e/\xff\n");
     assert!(deep.join(b".nixl-transfer").is_ok(), "reserved at the volume's root only");
-    for entry in [&b"/a"[..], b"a/", b"a//b", b"..", b"a/../b", b"./a", b"a\0", b".nixl-transfer/x", &[b'z'; 256]] {
+    for entry in
+        [&b"/a"[..], b"a/", b"a//b", b"..", b"a/../b", b"./a", b"a\0", b".nixl-transfer/x", &[b'z'; 256]]
+    {
         assert!(root.join(entry).is_err(), "{entry:?}");
     }
     assert!(root.join(&b"abc/".repeat(1024)[..4095]).is_ok());
@@ -50,7 +60,10 @@ fn splitting() {
     let path = VolumePath::parse("a/b/c").expect("valid");
     let (parent, name) = path.split().expect("not the root");
     assert_eq!((parent.as_bytes(), name), (&b"a/b"[..], &b"c"[..]));
-    let (root, name) = VolumePath::parse("a").map(|path| path.split().map(|(p, n)| (p, n.to_vec()))).expect("valid").expect("one");
+    let (root, name) = VolumePath::parse("a")
+        .map(|path| path.split().map(|(p, n)| (p, n.to_vec())))
+        .expect("valid")
+        .expect("one");
     assert!(root.is_root() && name == b"a");
 }
 

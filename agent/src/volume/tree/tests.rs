@@ -99,7 +99,16 @@ fn a_tree_comes_sorted_with_modes_times_links_and_any_names() {
     let tree = fixture.walk("in").unwrap();
     let paths: Vec<&[u8]> = tree.entries().iter().map(|entry| entry.path.0.as_slice()).collect();
     let expected: [&[u8]; 10] = [
-        b"", b".nixl-transfer", b"a", b"a-b", b"a/f", b"a/up", b"dangling", b"empty", b"empty/inner", b"\xff\xfe\n",
+        b"",
+        b".nixl-transfer",
+        b"a",
+        b"a-b",
+        b"a/f",
+        b"a/up",
+        b"dangling",
+        b"empty",
+        b"empty/inner",
+        b"\xff\xfe\n",
     ];
     assert_eq!(paths, expected);
     let mtime = crate::protocol::entry::Time { seconds: 1_000_000_000, nanoseconds: 123_456_789 };
@@ -144,7 +153,8 @@ fn filters() {
     }
     fs::create_dir_all(fixture.path("in/empty")).unwrap();
     mkfifo(&fixture.path("in/skip/pipe"));
-    let walked = |include: &[&str], exclude: &[&str]| names(&fixture.filtered("in", include, exclude).unwrap());
+    let walked =
+        |include: &[&str], exclude: &[&str]| names(&fixture.filtered("in", include, exclude).unwrap());
     assert_eq!(walked(&["*.txt"], &["skip"]), ["", "a.txt", "d", "d/c.txt"]);
     assert_eq!(walked(&["d/**"], &[]), ["", "d", "d/c.txt", "d/e", "d/e/f.bin"]);
     assert_eq!(walked(&[], &["*.bin", "skip"]), ["", "a.txt", "d", "d/c.txt", "d/e", "empty"]);
@@ -244,7 +254,10 @@ fn changes_are_seen_whatever_they_touch() {
         change(&path);
         for failure in [tree.open(at).map(drop).unwrap_err(), tree.unchanged().unwrap_err()] {
             assert_eq!(failure.reason, Reason::SourceChanged, "{failure}");
-            assert!(failure.message.contains(words) && failure.message.contains("in/file in volume data"), "{failure}");
+            assert!(
+                failure.message.contains(words) && failure.message.contains("in/file in volume data"),
+                "{failure}"
+            );
         }
     }
 }

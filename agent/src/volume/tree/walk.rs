@@ -21,7 +21,11 @@ use crate::volume::{Volume, beneath};
 
 type Found = (Entry, Option<Identity>);
 
-pub(super) fn walk(volume: &Volume, source: &SourceVolume, cancelled: &AtomicBool) -> Result<SourceTree, Failure> {
+pub(super) fn walk(
+    volume: &Volume,
+    source: &SourceVolume,
+    cancelled: &AtomicBool,
+) -> Result<SourceTree, Failure> {
     let base = volume.parse(&source.at.path)?;
     let filter = Filter::new(source)?;
     let (_, stat) = beneath::locate(volume.root(), &base).map_err(|error| not_found(volume, &base, error))?;
@@ -30,18 +34,33 @@ pub(super) fn walk(volume: &Volume, source: &SourceVolume, cancelled: &AtomicBoo
         FileType::Directory => {
             let directory = beneath::directory(volume.root(), &base)
                 .map_err(|error| volume.failure("listing", &base, error))?;
-            let mut walk = Walk { volume, base: &base, filter, cancelled, directory: &directory, found: Vec::new(), text: 0 };
+            let mut walk = Walk {
+                volume,
+                base: &base,
+                filter,
+                cancelled,
+                directory: &directory,
+                found: Vec::new(),
+                text: 0,
+            };
             walk.all()?;
             let found = walk.finish()?;
             Ok(tree(volume, base, directory, None, found))
         }
         FileType::Symlink => Err(Failure::new(
             Reason::InvalidPath,
-            format!("{} is a symbolic link, and links are not followed: name what it points to", volume.place(&base)),
+            format!(
+                "{} is a symbolic link, and links are not followed: name what it points to",
+                volume.place(&base)
+            ),
         )),
         kind => Err(Failure::new(
             Reason::NotRegularFile,
-            format!("{} is {}: only regular files and directories can be moved", volume.place(&base), name_of(kind)),
+            format!(
+                "{} is {}: only regular files and directories can be moved",
+                volume.place(&base),
+                name_of(kind)
+            ),
         )),
     }
 }
@@ -51,7 +70,8 @@ fn alone(volume: &Volume, base: VolumePath) -> Result<SourceTree, Failure> {
     let changed = |error| volume.failure("opening", &base, error);
     let (parent, name) = base.split().ok_or_else(|| changed(Errno::ISDIR))?;
     let directory = beneath::directory(volume.root(), &parent).map_err(changed)?;
-    let stat = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| not_found(volume, &base, error))?;
+    let stat = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| not_found(volume, &base, error))?;
     if beneath::kind(&stat) != FileType::RegularFile {
         let message = format!("{} was replaced while it was looked at", volume.place(&base));
         return Err(Failure::new(Reason::SourceChanged, message));
@@ -63,7 +83,13 @@ fn alone(volume: &Volume, base: VolumePath) -> Result<SourceTree, Failure> {
     Ok(tree(volume, base, directory, Some(name), found))
 }
 
-fn tree(volume: &Volume, base: VolumePath, directory: OwnedFd, alone: Option<Vec<u8>>, found: Vec<Found>) -> SourceTree {
+fn tree(
+    volume: &Volume,
+    base: VolumePath,
+    directory: OwnedFd,
+    alone: Option<Vec<u8>>,
+    found: Vec<Found>,
+) -> SourceTree {
     let (entries, identities): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     let totals = manifest::totals(&entries);
     SourceTree { entries, identities, totals, directory, alone, base, volume: volume.name.clone() }
@@ -93,15 +119,18 @@ impl Walk<'_> {
         let failed = |error| self.vanished("listing", path, error);
         let here = if path.is_empty() { b"." } else { path };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let directory = beneath::open_bytes(self.directory.as_fd(), here, flags, Mode::empty()).map_err(failed)?;
+        let directory =
+            beneath::open_bytes(self.directory.as_fd(), here, flags, Mode::empty()).map_err(failed)?;
         let holder = fstat(&directory).map_err(failed)?;
         let listing = Dir::read_from(&directory).map_err(failed)?;
-        let kind = EntryKind::Directory { mode: holder.st_mode & MODE_MASK, mtime: identity::modified(&holder) };
+        let kind =
+            EntryKind::Directory { mode: holder.st_mode & MODE_MASK, mtime: identity::modified(&holder) };
         self.push(path.to_vec(), kind, None)?;
         for item in listing {
             let item = item.map_err(|error| self.vanished("listing", path, error))?;
             let name = item.file_name();
-            let reserved = path.is_empty() && self.base.is_root() && name.to_bytes() == RESERVED_DIRECTORY.as_bytes();
+            let reserved =
+                path.is_empty() && self.base.is_root() && name.to_bytes() == RESERVED_DIRECTORY.as_bytes();
             if matches!(name.to_bytes(), b"." | b"..") || reserved {
                 continue;
             }
@@ -128,7 +157,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn take(&mut self, path: Vec<u8>, stat: &Stat, directory: &OwnedFd, name: &CStr, holder: &Stat) -> Result<(), Failure> {
+    fn take(
+        &mut self,
+        path: Vec<u8>,
+        stat: &Stat,
+        directory: &OwnedFd,
+        name: &CStr,
+        holder: &Stat,
+    ) -> Result<(), Failure> {
         match beneath::kind(stat) {
             FileType::RegularFile => {
                 check_owner(stat, holder, || self.place(&path))?;
@@ -154,7 +190,9 @@ impl Walk<'_> {
         self.found.push((entry, identity));
         if self.found.len() > MAX_ENTRIES || self.text > MAX_TEXT {
             let place = self.volume.place(self.base);
-            let message = format!("{place} has more than {MAX_ENTRIES} entries, or paths of more than {MAX_TEXT} bytes together: move its parts by jobs of their own");
+            let message = format!(
+                "{place} has more than {MAX_ENTRIES} entries, or paths of more than {MAX_TEXT} bytes together: move its parts by jobs of their own"
+            );
             return Err(Failure::new(Reason::InvalidSpec, message));
         }
         Ok(())
@@ -172,7 +210,8 @@ impl Walk<'_> {
             return Err(Failure::new(Reason::SourceEmpty, message));
         }
         found.sort_unstable_by(|(one, _), (other, _)| one.path.cmp(&other.path));
-        let directories: HashSet<&[u8]> = found.iter().filter_map(|(entry, _)| directory_path(entry)).collect();
+        let directories: HashSet<&[u8]> =
+            found.iter().filter_map(|(entry, _)| directory_path(entry)).collect();
         for (entry, _) in &found {
             if let EntryKind::Link { target } = &entry.kind
                 && !link_stays_inside(&entry.path.0, &target.0, |path| directories.contains(path))
@@ -197,7 +236,9 @@ impl Walk<'_> {
         match error {
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP => {
                 let place = self.place(path);
-                let message = format!("{place} was moved or replaced while the source was listed: let its writer finish first");
+                let message = format!(
+                    "{place} was moved or replaced while the source was listed: let its writer finish first"
+                );
                 Failure::new(Reason::SourceChanged, message)
             }
             error => beneath::failure(doing, &self.place(path), error),
@@ -244,7 +285,8 @@ fn file(stat: &Stat) -> EntryKind {
 }
 
 fn place(volume: &Volume, base: &VolumePath, path: &[u8]) -> String {
-    let shown = base.join(path).map_or_else(|_| shortened(&String::from_utf8_lossy(path)), |path| path.display());
+    let shown =
+        base.join(path).map_or_else(|_| shortened(&String::from_utf8_lossy(path)), |path| path.display());
     format!("{shown} in volume {}", volume.name)
 }
 
