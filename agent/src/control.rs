@@ -89,6 +89,8 @@ pub async fn run_hops(context: Arc<HopContext>, health: Arc<WatchHealth>) {
     let mut shutdown = context.shutdown.clone();
     tokio::select! {
         () = hops.follow(&context, changes) => error!("both watches of tasks have ended"),
+        // One alone would leave the agent blind on that side.
+        Some(ended) = watches.join_next() => error!(?ended, "a watch of tasks has ended"),
         _ = shutdown.wait_for(|ends| *ends) => {}
     }
     let reported = async { while hops.running.join_next().await.is_some() {} };

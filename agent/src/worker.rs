@@ -75,7 +75,8 @@ pub fn run(socket: OwnedFd) -> ! {
 /// Several hops with their windows of open files need more than the usual soft limit of 1,024.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
         tracing::warn!(%error, "the limit of open files stays at {:?}", limit.current);
     }
 }
@@ -123,7 +124,8 @@ impl Worker {
                     return Err(Ending::Broken("Load came twice".into()));
                 }
                 self.corrupt_chunk = corrupt_chunk;
-                let (nixl, facts) = Nixl::load(&worker, &library, &plugins).map_err(|why| self.not_ready(why))?;
+                let (nixl, facts) =
+                    Nixl::load(&worker, &library, &plugins).map_err(|why| self.not_ready(why))?;
                 self.nixl = Some(nixl);
                 self.outbox.send(&facts);
             }
@@ -142,7 +144,9 @@ impl Worker {
             ToWorker::Connect { hop, metadata, worker } => {
                 self.tell(hop, HopCommand::Connect { metadata, worker });
             }
-            ToWorker::Manifest { hop, entries, totals } => self.tell(hop, HopCommand::Manifest { entries, totals }),
+            ToWorker::Manifest { hop, entries, totals } => {
+                self.tell(hop, HopCommand::Manifest { entries, totals })
+            }
             ToWorker::Files { hop, indices } => {
                 if indices.len() != descriptors.len() {
                     return Err(Ending::Broken("Files and its descriptors differ in number".into()));
@@ -150,9 +154,8 @@ impl Worker {
                 self.tell(hop, HopCommand::Files(indices.into_iter().zip(descriptors).collect()));
             }
             ToWorker::Partials { hop, indices, compare } => {
-                let partials = Partial::list(indices, &compare, descriptors).ok_or_else(|| {
-                    Ending::Broken("Partials and its descriptors differ in number".into())
-                })?;
+                let partials = Partial::list(indices, &compare, descriptors)
+                    .ok_or_else(|| Ending::Broken("Partials and its descriptors differ in number".into()))?;
                 self.tell(hop, HopCommand::Partials(partials));
             }
             ToWorker::Finished { hop } => {

@@ -269,7 +269,9 @@ fn measures() -> Outcome {
         let seconds = since.elapsed().as_secs_f64();
         let what = if fresh { "new pages, read back" } else { "pages there before" };
         let rate = (1_u64 << 30) as f64 / seconds / 1e9;
-        println!("1 GiB, chunks of {chunk}, {what}: {seconds:.2} s, {rate:.2} GB/s; ticks of source, target: {ticks:?}");
+        println!(
+            "1 GiB, chunks of {chunk}, {what}: {seconds:.2} s, {rate:.2} GB/s; ticks of source, target: {ticks:?}"
+        );
     }
     let (from, to) = folders()?;
     for number in 0..1000 {

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, ResourceExt};
 use nixl_transfer_crds::{
     Algorithm, Reason, TransferTask, VolumeRef,
@@ -12,7 +13,7 @@ use nixl_transfer_crds::{
     },
 };
 use tokio::sync::watch;
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, info, info_span, warn};
 
 use super::{HopContext, order, report::Report, source, target};
 use crate::{
@@ -58,6 +59,9 @@ pub async fn run(context: Arc<HopContext>, task: Arc<TransferTask>, updates: Tas
     let first_order = order::order(&task, side, &context.instance);
     let hop = Hop { context, task, updates };
     async {
+        if order::meant_for(&hop.task, side) != hop.context.instance && !hop.holds_lease().await {
+            return info!("the task was given to another instance of this agent, which may be a newer one");
+        }
         info!(order = ?first_order, "hop begins");
         match side {
             Side::Source => source::run(hop, first_order).await,
@@ -75,6 +79,30 @@ impl Hop {
         let namespace = self.task.namespace().unwrap_or_default();
         let api = Api::namespaced(self.context.client.clone(), &namespace);
         Report::start(api, self.task.name_any(), self.task.uid().unwrap_or_default())
+    }
+
+    /// Whether this agent still is the node's. Then a task of another instance is one of an earlier instance, and nobody
+    /// but us can report about it; else there is a newer agent, and the task may be its own. Asks until there is an
+    /// answer or the agent ends.
+    async fn holds_lease(&self) -> bool {
+        let context = &self.context;
+        let leases: Api<Lease> = Api::namespaced(context.client.clone(), &context.config.lease_namespace);
+        let ask = async {
+            loop {
+                let asked = tokio::time::timeout(ANSWERED_WITHIN, leases.get(&context.config.node_name));
+                match asked.await {
+                    Ok(Ok(lease)) => return lease.spec.and_then(|spec| spec.holder_identity),
+                    Ok(Err(error)) => warn!(%error, "the Lease cannot be read; will try again"),
+                    Err(_) => warn!("the API server did not say in time who holds the Lease; will try again"),
+                }
+                tokio::time::sleep(ASK_AGAIN_AFTER).await; // back-off
+            }
+        };
+        let mut shutdown = context.shutdown.clone();
+        tokio::select! {
+            holder = ask => holder.as_deref() == Some(&context.instance),
+            _ = shutdown.wait_for(|ends| *ends) => false,
+        }
     }
 
     /// Something that ends the hop early: cancellation, loss of the Lease, the agent's own end.
@@ -127,6 +155,11 @@ impl Hop {
     /// Namespace of the job.
     pub fn namespace(&self) -> String {
         self.task.namespace().unwrap_or_default()
+    }
+
+    /// Whether both ends are on this node and share its staging memory.
+    pub fn within_node(&self) -> bool {
+        self.task.spec.source.node_name == self.task.spec.target.node_name
     }
 
     /// How long this hop may wait for anything.
@@ -222,6 +255,10 @@ impl Ending {
         }
     }
 }
+
+/// The API server says within this time who holds the Lease.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// What the other side may need beyond the deadline that both share.
 const PEER_GRACE: Duration = Duration::from_secs(15);

@@ -144,6 +144,9 @@ impl Holder {
                 _ = stop.wait_for(|stop| *stop) => break,
             }
             let begun = Instant::now();
+            // An agent that stood still for long is fenced before it renews, or its hops would never hear that others
+            // had reason to take it as gone.
+            fence.update(begun);
             if begun >= due {
                 match tokio::time::timeout(ANSWERED_WITHIN, self.renew(&mut version)).await {
                     Ok(Ok(Renewal::Done)) => {

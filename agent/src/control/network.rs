@@ -11,6 +11,9 @@ use crate::protocol::{Failure, Network};
 /// The only transport between nodes that workers use today.
 const TCP: &str = "tcp";
 
+/// As many as a status may hold: a host with hundreds of virtual interfaces must be able to report at all.
+const MAX_DEVICES_SHOWN: usize = 16;
+
 /// The network for a hop, or why there is none.
 pub fn network(spec: &TransferTaskSpec, devices: &[String]) -> Result<Network, Failure> {
     if spec.transport.require == Require::Rdma {
@@ -28,7 +31,7 @@ pub fn used(network: &Network) -> TransportUsed {
     TransportUsed {
         backend: "UCX".into(),
         network: network.transports.join(","),
-        devices: network.devices.clone(),
+        devices: network.devices.iter().take(MAX_DEVICES_SHOWN).cloned().collect(),
         direction: Some("Write".into()),
         fan_out: None,
         fallback_reason: Some(Reason::NoRdmaDevice.as_str().into()),

@@ -20,18 +20,22 @@ pub enum Order {
 
 /// The order for one side. `instance` is the UUID of this start of the agent.
 pub fn order(task: &TransferTask, side: Side, instance: &str) -> Order {
-    let meant_for = match side {
-        Side::Source => &task.spec.source.instance,
-        Side::Target => &task.spec.target.instance,
-    };
     if state(task, side).is_some_and(SideState::is_terminal) {
         Order::Nothing
     } else if task.spec.cancel || task.metadata.deletion_timestamp.is_some() {
         Order::Cancel
-    } else if meant_for != instance {
+    } else if meant_for(task, side) != instance {
         Order::Restarted
     } else {
         Order::Run
+    }
+}
+
+/// The instance of the agent that a side was given to.
+pub fn meant_for(task: &TransferTask, side: Side) -> &str {
+    match side {
+        Side::Source => &task.spec.source.instance,
+        Side::Target => &task.spec.target.instance,
     }
 }
 

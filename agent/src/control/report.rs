@@ -12,12 +12,12 @@ use nixl_transfer_crds::{
     TransferTask,
     names::AGENT_MANAGER,
     task::{
-        Side,
+        Side, SideState,
         status::{SourceSide, TargetSide},
     },
 };
 use serde_json::{Value, json};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tracing::{debug, warn};
 
 /// Our half, as it shall stand in the status.
@@ -43,6 +43,37 @@ impl Half {
         }
         // With the UID a task of the same name that was made later is not touched.
         json!({"metadata": {"uid": uid}, "status": {name: half}})
+    }
+
+    /// The little that ends the half when the API server refuses the rest, or the task would never be over. What was
+    /// written before stays.
+    fn bare(&self) -> Option<Self> {
+        let message = Some("the full report was refused; look at the agent's log".to_owned());
+        let bare = match self {
+            Half::Source(half) => Half::Source(SourceSide {
+                agent_metadata: None,
+                worker: None,
+                message: half.reason.as_ref().and(message),
+                ..half.clone()
+            }),
+            Half::Target(half) => Half::Target(Box::new(TargetSide {
+                operation: half.operation,
+                reason: half.reason.clone(),
+                message: half.reason.as_ref().and(message),
+                last_transition_time: half.last_transition_time.clone(),
+                // Without its digest a success would be no proof.
+                digest: half.digest.clone(),
+                ..super::target::blank(half.state)
+            })),
+        };
+        (bare.state().is_terminal() && bare != *self).then_some(bare)
+    }
+
+    fn state(&self) -> SideState {
+        match self {
+            Half::Source(half) => half.state,
+            Half::Target(half) => half.state,
+        }
     }
 
     /// Which side it is.
@@ -93,12 +124,18 @@ async fn write(
 ) {
     while changes.changed().await.is_ok() {
         let mut pauses = pauses();
-        loop {
-            let Some(half) = changes.borrow_and_update().clone() else { break };
+        let mut refused = None;
+        while let Some(half) = refused.take().or_else(|| changes.borrow_and_update().clone()) {
             let patch = Patch::Merge(half.patch(&uid));
             let parameters =
                 PatchParams { field_manager: Some(AGENT_MANAGER.into()), ..PatchParams::default() };
-            match api.patch_status(&name, &parameters, &patch).await {
+            // A write that is given up may still arrive late; it cannot undo a later one, for a state goes only forward.
+            let written = timeout(ANSWERED_WITHIN, api.patch_status(&name, &parameters, &patch)).await;
+            let Ok(answer) = written else {
+                warn!(task = name, "the API server did not answer a report in time; will try again");
+                continue;
+            };
+            match answer {
                 Ok(_) => break,
                 Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
                     debug!(task = name, code = status.code, "the task is gone; nothing to report to");
@@ -106,7 +143,10 @@ async fn write(
                 }
                 Err(kube::Error::Api(status)) if status.code == 422 => {
                     warn!(task = name, message = status.message, "the API server refuses the report");
-                    break;
+                    refused = half.bare();
+                    if refused.is_none() {
+                        break;
+                    }
                 }
                 Err(error) => {
                     warn!(task = name, %error, "cannot report; will try again");
@@ -117,6 +157,8 @@ async fn write(
     }
 }
 
+/// A request on a connection that died silently is given up and sent again.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 fn pauses() -> impl Iterator<Item = Duration> {
@@ -131,15 +173,27 @@ fn pauses() -> impl Iterator<Item = Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nixl_transfer_crds::task::SideState;
 
     #[test]
     fn a_terminal_half_takes_its_capability_away() {
-        let half = TargetSide { state: SideState::Succeeded, ..super::super::target::blank() };
+        let half = super::super::target::blank(SideState::Succeeded);
         let patch = Half::Target(Box::new(half)).patch("uid");
         assert_eq!(patch["status"]["target"]["rdmaMetadata"], Value::Null);
         assert_eq!(patch["status"]["target"]["state"], "Succeeded");
         assert!(patch["status"]["target"].as_object().unwrap().contains_key("reason"));
         assert_eq!(patch["metadata"]["uid"], "uid");
+    }
+
+    #[test]
+    fn a_refused_end_is_told_again_once_with_less() {
+        let of = |state, worker: &str| {
+            let blank = super::super::target::blank(state);
+            Half::Target(Box::new(TargetSide { worker: Some(worker.into()), ..blank }))
+        };
+        let bare = of(SideState::Failed, "w").bare().unwrap();
+        assert_eq!(bare.state(), SideState::Failed);
+        assert!(bare.patch("uid")["status"]["target"].get("worker").is_none(), "what stands there stays");
+        assert_eq!(bare.bare(), None, "there is no less");
+        assert_eq!(of(SideState::Active, "w").bare(), None, "the next report may be taken");
     }
 }

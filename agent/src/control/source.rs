@@ -24,6 +24,7 @@ use super::{
     order::Order,
     report::{Half, Report},
     source_runs::{Seat, worker_lost},
+    staging::Share,
     workers::WorkerEvent,
 };
 use crate::{
@@ -67,9 +68,11 @@ pub async fn run(hop: Hop, order: Order) {
 async fn send(hop: &Hop, report: &Report, worker: &mut Option<WorkerName>) -> Ending {
     let stop_walk = Arc::new(AtomicBool::new(false));
     let mut seat = None;
+    // Given back when the seat is left, not before.
+    let mut staging = None;
     let interrupt = hop.interrupt(Side::Source);
     let ending = tokio::select! {
-        result = phases(hop, report, &mut seat, &stop_walk) => match result {
+        result = phases(hop, report, &mut seat, &mut staging, &stop_walk) => match result {
             Ok(()) => Ending::Succeeded,
             Err(failure) => Ending::Failed(failure),
         },
@@ -87,13 +90,14 @@ async fn phases(
     hop: &Hop,
     report: &Report,
     seat: &mut Option<Seat>,
+    staging: &mut Option<Share>,
     stop_walk: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
     let spec = &hop.task.spec;
     let stream = hop.stream()?;
     let network = network::network(spec, &hop.context.config.network.devices)?;
     let volume = hop.volume(&spec.source.volume.at.name)?;
-    let _staging = hop.context.staging.take(&spec.transport, hop.pending()).await?;
+    *staging = Some(hop.context.staging.take(&spec.transport, hop.within_node(), hop.pending()).await?);
 
     let walk = {
         let (source, stop) = (spec.source.volume.clone(), stop_walk.clone());
@@ -117,7 +121,11 @@ async fn phases(
         last_transition_time: Some(Time(jiff::Timestamp::now())),
     }));
 
-    let (metadata, peer) = hop.peer(Side::Source).await?;
+    // A worker that dies meanwhile is told at once, not when the other side is ready.
+    let (metadata, peer) = tokio::select! {
+        found = hop.peer(Side::Source) => found?,
+        failure = lost(seat) => return Err(failure),
+    };
     super::metadata::check_rdma(&metadata, &peer)?;
     seat.send(ToWorker::Connect { hop: seat.hop, metadata, worker: WorkerName(peer) }, Vec::new()).await?;
     feed(hop, seat, &tree).await
@@ -166,6 +174,16 @@ async fn feed(hop: &Hop, seat: &mut Seat, tree: &SourceTree) -> Result<(), Failu
             }
             FromWorker::Failed { failure, .. } => return Err(failure),
             _ => {}
+        }
+    }
+}
+
+/// Waits for the worker to fail or end; before it is connected it has nothing else to say.
+async fn lost(seat: &mut Seat) -> Failure {
+    loop {
+        match next(seat).await {
+            Ok(FromWorker::Failed { failure, .. }) | Err(failure) => return failure,
+            Ok(_) => {}
         }
     }
 }

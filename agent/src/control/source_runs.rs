@@ -84,6 +84,11 @@ impl SourceRuns {
         let hop = HopId(worker.next.fetch_add(1, Ordering::Relaxed));
         let (sender, events) = mpsc::channel(EVENTS);
         worker.seats().insert(hop, sender);
+        // A worker that ended in between has told those who sat there before us, and would never tell us.
+        if *worker.gone.borrow() {
+            worker.seats().remove(&hop);
+            return Err(worker_lost("it ended before the hop began"));
+        }
         drop(held);
         Ok(Seat { hop, events, worker, place })
     }
@@ -121,6 +126,8 @@ impl RunWorker {
                 }
             }
             told.send_replace(true);
+            // Without a last word, since the pool is gone: whoever still waits sees the end of its events.
+            lock(&seats).clear();
         });
         this
     }

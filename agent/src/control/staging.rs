@@ -47,8 +47,14 @@ impl Staging {
             .ok_or_else(|| invalid("spec.transport: chunkSize times inFlight overflows".into()))
     }
 
-    /// Takes the share of one hop; waits while other hops have it, but not longer than `within`.
-    pub async fn take(&self, transport: &Transport, within: Duration) -> Result<Share, Failure> {
+    /// Takes the share of one end of a hop; waits while other hops have it, but not longer than `within`. With
+    /// `both_ends` the other end takes as much of the same memory, and both must fit.
+    pub async fn take(
+        &self,
+        transport: &Transport,
+        both_ends: bool,
+        within: Duration,
+    ) -> Result<Share, Failure> {
         let bytes = Self::need(transport)?;
         let too_small = |what: &str| {
             Failure::new(
@@ -64,6 +70,11 @@ impl Staging {
         };
         if bytes > self.total {
             return Err(too_small("more than this node's"));
+        }
+        if both_ends && bytes > self.total / 2 {
+            return Err(too_small(
+                "for each end of a hop within one node, and twice that is more than this node's",
+            ));
         }
         let units =
             u32::try_from(bytes.div_ceil(UNIT)).map_err(|_| too_small("more than can be counted of"))?;
@@ -94,15 +105,18 @@ mod tests {
     async fn shares_are_given_back_and_never_exceed_the_total() {
         let staging = Staging::new(16 << 20);
         let soon = Duration::from_millis(10);
-        let first = staging.take(&transport(1 << 20, 8), soon).await.unwrap();
-        let second = staging.take(&transport(1 << 20, 8), soon).await.unwrap();
+        let first = staging.take(&transport(1 << 20, 8), true, soon).await.unwrap();
+        let second = staging.take(&transport(1 << 20, 8), true, soon).await.unwrap();
         assert_eq!(
-            staging.take(&transport(64 << 10, 1), soon).await.unwrap_err().reason,
+            staging.take(&transport(64 << 10, 1), false, soon).await.unwrap_err().reason,
             Reason::DestinationBusy
         );
         drop((first, second));
-        staging.take(&transport(1 << 20, 16), soon).await.unwrap();
-        let huge = staging.take(&transport(1 << 20, 17), soon).await.unwrap_err();
+        staging.take(&transport(1 << 20, 16), false, soon).await.unwrap();
+        // Both ends would wait for each other until the deadline.
+        let twice = staging.take(&transport(1 << 20, 9), true, soon).await.unwrap_err();
+        assert_eq!(twice.reason, Reason::InsufficientStagingMemory);
+        let huge = staging.take(&transport(1 << 20, 17), false, soon).await.unwrap_err();
         assert_eq!(huge.reason, Reason::InsufficientStagingMemory);
         assert!(huge.message.contains("16Mi") && huge.message.contains("chunkSize 1Mi"), "{}", huge.message);
     }

@@ -22,6 +22,7 @@ use super::{
     receive::{Arrival, Received},
     report::{Half, Report},
     source_runs::worker_lost,
+    staging::Share,
     workers::{Worker, WorkerEvent},
 };
 use crate::{
@@ -39,11 +40,12 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 const BUSY_AFTER: Duration = Duration::from_millis(500);
 
 /// What the hop holds while it runs, apart from the phases, so that it can be ended in the right order: first the
-/// worker, whose memory a peer can write; then the partial files and the lock.
+/// worker, whose memory a peer can write; then the partial files, the lock and the staging memory.
 #[derive(Default)]
 struct Held {
     worker: Option<Worker>,
     received: Option<Received>,
+    staging: Option<Share>,
 }
 
 /// Runs the receiving side to its terminal report.
@@ -52,7 +54,7 @@ pub async fn run(hop: Hop, order: Order) {
         return;
     }
     let report = hop.report();
-    let mut half = blank();
+    let mut half = blank(SideState::Pending);
     let ending = match Ending::of_order(order) {
         Some(ending) => ending,
         None => receive(&hop, &report, &mut half).await,
@@ -70,10 +72,10 @@ pub async fn run(hop: Hop, order: Order) {
     report.finish(Half::Target(Box::new(half))).await;
 }
 
-/// A half that says nothing yet.
-pub(super) fn blank() -> TargetSide {
+/// A half that says nothing but its state.
+pub(super) fn blank(state: SideState) -> TargetSide {
     TargetSide {
-        state: SideState::Pending,
+        state,
         rdma_metadata: None,
         operation: None,
         bytes_total: None,
@@ -126,7 +128,8 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
     let network = network::network(spec, &hop.context.config.network.devices)?;
     let volume = hop.writable_volume(&spec.target.volume)?;
     let lock = lock(hop, report, half, &volume).await?;
-    let staging = hop.context.staging.take(&spec.transport, hop.pending()).await?;
+    let share = hop.context.staging.take(&spec.transport, hop.within_node(), hop.pending()).await?;
+    let staging = held.staging.insert(share);
     let _registered = hop.context.metrics.registered(staging.bytes);
     let task_uid = hop.task.uid().unwrap_or_default();
     let destination = tokio::task::block_in_place(|| {
@@ -155,7 +158,11 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
     half.last_transition_time = Some(Time(jiff::Timestamp::now()));
     report.set(Half::Target(Box::new(half.clone())));
 
-    let (metadata, peer) = hop.peer(Side::Target).await?;
+    // A worker that dies meanwhile is told at once, not when the other side is ready.
+    let (metadata, peer) = tokio::select! {
+        found = hop.peer(Side::Target) => found?,
+        failure = lost(worker) => return Err(failure),
+    };
     super::metadata::check_agent(&metadata, &peer)?;
     let connect = ToWorker::Connect { hop: HOP, metadata, worker: WorkerName(peer) };
     worker.sender().send(connect, Vec::new()).await?;
@@ -211,8 +218,14 @@ async fn take_in(
     let fence = hop.context.fence.clone();
     let namespace = hop.namespace();
     loop {
-        let message = next(worker).await?;
-        let step = tokio::task::block_in_place(|| received.take(message, &|| fence.may_commit()));
+        // What came last is written even when nothing follows it for long, as while a large file is synced.
+        let step = match tokio::time::timeout(PROGRESS_EVERY, next(worker)).await {
+            Ok(message) => {
+                let message = message?;
+                tokio::task::block_in_place(|| received.take(message, &|| fence.may_commit()))
+            }
+            Err(_) => Ok(Arrival::Nothing),
+        };
         received.count(half, &hop.context.metrics, &namespace);
         match step? {
             Arrival::Nothing => {}
@@ -235,6 +248,16 @@ async fn take_in(
                 half.last_transition_time = Some(Time(jiff::Timestamp::now()));
             }
             report.set(Half::Target(Box::new(half.clone())));
+        }
+    }
+}
+
+/// Waits for the worker to fail or end; before it is connected it has nothing else to say.
+async fn lost(worker: &mut Worker) -> Failure {
+    loop {
+        match next(worker).await {
+            Ok(FromWorker::Failed { failure, .. }) | Err(failure) => return failure,
+            Ok(_) => {}
         }
     }
 }

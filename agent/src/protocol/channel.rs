@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -126,10 +127,14 @@ impl Channel {
             return Err(ChannelError::Malformed("too many descriptors".into()));
         }
         // Descriptors travel with the first byte; the rest of the message is plain.
-        let mut sent = sendmsg(&self.0, &[io::IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+        // A process that was stopped and goes on finds its timed calls interrupted, with nothing sent.
+        let mut sent = retry_on_intr(|| {
+            sendmsg(&self.0, &[io::IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)
+        })?;
         while sent < bytes.len() {
             let mut none = SendAncillaryBuffer::default();
-            sent += sendmsg(&self.0, &[io::IoSlice::new(&bytes[sent..])], &mut none, SendFlags::NOSIGNAL)?;
+            let rest = [io::IoSlice::new(&bytes[sent..])];
+            sent += retry_on_intr(|| sendmsg(&self.0, &rest, &mut none, SendFlags::NOSIGNAL))?;
         }
         Ok(())
     }

@@ -118,6 +118,8 @@ impl Target {
         if let Err(error) = receiver.finish(Instant::now() + FAREWELL) {
             tracing::info!(%error, "the source did not take its leave");
         }
+        // The last word about bytes: what follows is the disk's work, which may take minutes.
+        self.seat.outbox.send(&FromWorker::Progress { hop: self.seat.id, counters: self.counters() });
         self.await_store()?;
         self.seat.outbox.send(&FromWorker::Received { hop: self.seat.id, counters: self.counters() });
         Ok(())

@@ -69,6 +69,8 @@ fn test(arguments: &[String]) -> Result<()> {
     command.env("NIXL_TRANSFER_NIXL_PLUGINS", tools.join("nixl/plugins"));
     command.env("NIXL_TRANSFER_ASSETS", tools.join("bin"));
     command.env("NIXL_TRANSFER_BIN_DIR", paths::binaries());
+    // Errors of tests name what is wrong; where they were made is of no use.
+    command.env("RUST_LIB_BACKTRACE", "0");
     run(&mut command)
 }
 
