@@ -14,8 +14,9 @@ const RATE_WINDOW_MILLISECONDS: i64 = 900;
 pub struct Memory {
     /// When the status was last written by this operator.
     pub last_write: Option<Timestamp>,
-    /// Bytes of each task, by name, and since when they have not changed.
-    still: HashMap<String, (i64, Timestamp)>,
+    /// Bytes and files of each task, by name, and since when they have not changed. Files may be empty, or arrive by
+    /// being found there already.
+    still: HashMap<String, ((i64, i64), Timestamp)>,
     /// Hops (destination, node) that waited for a slot when the job was last planned.
     queued: Vec<(String, String)>,
     /// Until when a hop has waited for a slot: that is no waiting for something missing.
@@ -43,9 +44,10 @@ impl Memory {
             let target = task.status.as_ref().and_then(|status| status.target.as_ref());
             let bytes = target.and_then(|half| half.bytes_done).unwrap_or(0);
             sum += bytes;
-            let entry = self.still.entry(name).or_insert((bytes, now));
-            if entry.0 != bytes {
-                *entry = (bytes, now);
+            let done = (bytes, target.and_then(|half| half.files_done).unwrap_or(0));
+            let entry = self.still.entry(name).or_insert((done, now));
+            if entry.0 != done {
+                *entry = (done, now);
             }
         }
         self.still.retain(|name, _| current().any(|task| task.metadata.name.as_deref() == Some(name)));
@@ -70,7 +72,7 @@ impl Memory {
         self.rate
     }
 
-    /// Since when the task has moved no byte, as far as this operator has seen.
+    /// Since when the task has moved no byte and finished no file, as far as this operator has seen.
     pub fn still_since(&self, task: &str) -> Option<Timestamp> {
         self.still.get(task).map(|(_, since)| *since)
     }

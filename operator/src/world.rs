@@ -133,6 +133,7 @@ impl World {
                 },
             ),
             Observation::Lease(change) => {
+                self.leases.look(clock.instant);
                 self.leases.observe(&change, clock);
                 self.tick(clock.instant);
             }
@@ -185,12 +186,14 @@ impl World {
 
     /// The watch of Leases was interrupted, or is alive again.
     pub fn set_leases_watched(&mut self, watched: bool, now: Instant) {
+        self.leases.look(now);
         self.leases.set_watched(watched, now);
         self.tick(now);
     }
 
     /// Looks at the Leases again: time alone makes an agent gone.
     pub fn tick(&mut self, now: Instant) {
+        self.leases.look(now);
         for (node, liveness) in self.leases.states(now) {
             let known = self.cluster.nodes.get(&node).map_or(Liveness::Gone, |view| view.lease);
             if known != liveness {

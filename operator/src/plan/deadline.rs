@@ -9,6 +9,9 @@ use nixl_transfer_crds::{
 
 /// The agents watch progress themselves; the operator steps in only when they have not for this much longer.
 const PROGRESS_GRACE_SECONDS: i64 = 30;
+/// When all bytes are there a target still syncs them, or compares them with what it had: a worker may take so long for
+/// a file, during which no byte is counted.
+const STORING_SECONDS: i64 = 600;
 /// How long after the run's deadline the agents may take to end what they were asked to end.
 pub const ENDING_GRACE_SECONDS: i64 = 60;
 
@@ -67,5 +70,7 @@ pub fn progress_until(task: &TransferTask, still_since: Option<Timestamp>) -> Op
         return None;
     }
     let since = still_since?.max(last_transition(task)?);
-    Some(after(since, task.spec.deadlines.progress_seconds + PROGRESS_GRACE_SECONDS))
+    let all_there = target.bytes_total.is_some_and(|total| target.bytes_done.unwrap_or(0) >= total);
+    let storing = if all_there { STORING_SECONDS } else { 0 };
+    Some(after(since, task.spec.deadlines.progress_seconds + PROGRESS_GRACE_SECONDS + storing))
 }

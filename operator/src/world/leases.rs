@@ -1,7 +1,10 @@
 //! Whether agents are alive, by the operator's own observation: a Lease that has not changed for 60 s of our monotonic
 //! clock means gone, whatever times stand in it. After a start of the operator every Lease has 60 s. No I/O.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::coordination::v1::Lease;
 
@@ -22,7 +25,12 @@ pub struct Leases {
     seen: HashMap<String, Seen>,
     /// Since when the watch of Leases is interrupted: what cannot be seen proves nothing about an agent.
     blind_since: Option<Instant>,
+    /// When this process last looked.
+    looked: Option<Instant>,
 }
+
+/// The loop turns every second; after a pause like this the process itself stood still.
+const STOOD_STILL: Duration = Duration::from_secs(10);
 
 impl Leases {
     /// Takes in what the watch says.
@@ -63,6 +71,21 @@ impl Leases {
         }
     }
 
+    /// To be called at every turn, before anything is taken in or concluded. While this process stood still the agents'
+    /// renewals waited unseen, so that time does not count against them either.
+    pub fn look(&mut self, now: Instant) {
+        let pause = self.looked.map(|looked| now.saturating_duration_since(looked)).unwrap_or_default();
+        self.looked = Some(now);
+        // What is blind is made good when it sees again.
+        if pause > STOOD_STILL && self.blind_since.is_none() {
+            tracing::warn!(
+                seconds = pause.as_secs(),
+                "the operator stood still; no agent is judged by that time"
+            );
+            self.seen.values_mut().for_each(|seen| seen.changed += pause);
+        }
+    }
+
     /// The watch of Leases was interrupted, or is alive again. The time between does not count against an agent: while
     /// the API server was away none could renew.
     pub fn set_watched(&mut self, watched: bool, now: Instant) {
@@ -91,8 +114,6 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use jiff::{SignedDuration, Timestamp};
     use k8s_openapi::{api::coordination::v1::LeaseSpec, apimachinery::pkg::apis::meta::v1::MicroTime};
     use kube::api::ObjectMeta;
@@ -139,6 +160,23 @@ mod tests {
         leases.set_watched(true, at(510).instant);
         assert_eq!(state(&leases, 559), Liveness::Fresh);
         assert_eq!(state(&leases, 560), Liveness::Gone);
+    }
+
+    #[test]
+    fn time_in_which_the_operator_stood_still_does_not_count() {
+        let (start, day) = (Instant::now(), Timestamp::UNIX_EPOCH);
+        let at = |seconds: u64| Clock { instant: start + Duration::from_secs(seconds), time: day };
+        let mut leases = Leases::default();
+        let look = |leases: &mut Leases, seconds| {
+            leases.look(at(seconds).instant);
+            leases.states(at(seconds).instant)[0].1
+        };
+        leases.look(at(0).instant);
+        leases.observe(&Change::Put(lease(1, day)), at(0));
+        assert_eq!(look(&mut leases, 5), Liveness::Fresh);
+        assert_eq!(look(&mut leases, 505), Liveness::Fresh, "stopped for 500 s");
+        (506..560).for_each(|second| assert_eq!(look(&mut leases, second), Liveness::Fresh, "{second}"));
+        assert_eq!(look(&mut leases, 560), Liveness::Gone, "then 60 s of looking without a change");
     }
 
     #[test]
