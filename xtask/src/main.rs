@@ -1,8 +1,9 @@
-//! The developer's commands: `cargo xtask demo`, `test`, `tools`, `doctor`. Reads the command line; the work is in the modules.
+//! The developer's commands: `cargo xtask demo`, `test`, `tools`, `figures`, `doctor`. Reads the command line; the work is in the modules.
 
 mod demo;
 mod doctor;
 mod exec;
+mod figures;
 mod interrupt;
 mod paths;
 mod progress;
@@ -30,6 +31,8 @@ enum Command {
     Test(test::Arguments),
     /// Gets NIXL, libclang, etcd and Kubernetes' programs, into the user's cache; links them into the checkout.
     Tools,
+    /// Measures what a user asks first, beside rsync, cp and a minimal NIXL loop, and prints it. Takes about two minutes.
+    Figures,
     /// Says what is missing on this machine, and how to get it.
     Doctor,
 }
@@ -51,6 +54,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Test(arguments) => test::run(&arguments),
         Command::Tools => tools::run().map(|()| ExitCode::SUCCESS),
+        Command::Figures => figures::run().map(|()| ExitCode::SUCCESS),
         Command::Doctor => doctor::run(),
     }
 }

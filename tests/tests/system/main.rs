@@ -1,0 +1,8 @@
+//! The system as a whole, on a real control plane with real NIXL. One program, so that tests that wait for a deadline and
+//! tests that move bytes run beside each other.
+
+mod bad_input;
+mod faults;
+mod main_job;
+mod operations;
+mod refusals;
