@@ -1,7 +1,9 @@
 //! Control: the side of the agent with the Kubernetes token. Watches this node's tasks and runs each side of each task in
 //! an actor of its own. Never loads NIXL.
 
+pub mod actor;
 pub mod connection;
+pub mod fence;
 pub mod hop;
 pub mod inventory;
 pub mod lease;
@@ -32,7 +34,7 @@ use tokio::{
 use tracing::error;
 
 use self::{
-    lease::Fence,
+    fence::Fence,
     source_runs::SourceRuns,
     staging::Staging,
     watch::{Change, HopKey, WatchHealth},
@@ -88,7 +90,7 @@ pub async fn run_hops(context: Arc<HopContext>, health: Arc<WatchHealth>) {
     let mut hops = Hops { actors: HashMap::new(), running: JoinSet::new() };
     let mut shutdown = context.shutdown.clone();
     tokio::select! {
-        () = hops.follow(&context, changes) => error!("both watches of tasks have ended"),
+        () = hops.follow(&context, changes) => error!("no more changes of tasks are followed"),
         // One alone would leave the agent blind on that side.
         Some(ended) = watches.join_next() => error!(?ended, "a watch of tasks has ended"),
         _ = shutdown.wait_for(|ends| *ends) => {}
@@ -115,7 +117,9 @@ impl Hops {
                     None => return,
                 },
                 Some(ended) = self.running.join_next() => if let Err(failure) = ended {
-                    error!(%failure, "a hop's actor ended badly");
+                    // Its half would never end. A fresh start of the agent reports it.
+                    error!(%failure, "a hop's actor ended badly; the agent ends");
+                    return;
                 },
             }
         }
@@ -132,7 +136,7 @@ impl Hops {
                 let (updates, receiver) = value::channel(Some(task.clone()));
                 self.actors.insert(key, updates);
                 if order::order(&task, side, &context.instance) != order::Order::Nothing {
-                    self.running.spawn(hop::run(context.clone(), task, receiver, side));
+                    self.running.spawn(actor::run(context.clone(), task, receiver, side));
                 }
             }
             Change::Gone(key) => {

@@ -1,8 +1,9 @@
 //! The shell: which of the three processes this is, and the signals that end it.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 use transfer_agent::{
     config::{Cli, Command, Config, LauncherArgs},
     launcher, logging, run, worker,
@@ -40,16 +41,22 @@ fn act() -> anyhow::Result<()> {
     }
 }
 
-#[tokio::main(worker_threads = 4)]
-async fn control(config: Config) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    run::run(config, async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-    .await
+/// What still blocks a thread after the agent has ended, such as a file system that hangs, is not waited for.
+const ABANDON_AFTER: Duration = Duration::from_secs(1);
+
+fn control(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
+    let result = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        run::run(config, async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await
+    });
+    runtime.shutdown_timeout(ABANDON_AFTER);
+    result
 }

@@ -16,7 +16,6 @@ pub struct Metrics {
     files: IntCounterVec,
     stages: HistogramVec,
     verify_failures: IntCounter,
-    inflight: IntGauge,
     registered: IntGauge,
     workers: IntGaugeVec,
     workers_lost: IntCounterVec,
@@ -61,10 +60,6 @@ impl Metrics {
                 "verify_failures_total",
                 "Chunks whose digest differed.",
             ))?,
-            inflight: IntGauge::with_opts(opts(
-                "inflight_bytes",
-                "Bytes of hops under way that are not stored yet.",
-            ))?,
             registered: IntGauge::with_opts(opts("registered_bytes", "Staging memory of hops under way."))?,
             workers: IntGaugeVec::new(opts("workers", "Worker processes by state."), &["state"])?,
             workers_lost: IntCounterVec::new(
@@ -79,13 +74,12 @@ impl Metrics {
         };
         let build = IntGaugeVec::new(opts("build_info", "Version of this program."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let all: [Box<dyn prometheus::core::Collector>; 11] = [
+        let all: [Box<dyn prometheus::core::Collector>; 10] = [
             Box::new(build),
             Box::new(metrics.bytes.clone()),
             Box::new(metrics.files.clone()),
             Box::new(metrics.stages.clone()),
             Box::new(metrics.verify_failures.clone()),
-            Box::new(metrics.inflight.clone()),
             Box::new(metrics.registered.clone()),
             Box::new(metrics.workers.clone()),
             Box::new(metrics.workers_lost.clone()),
@@ -116,11 +110,6 @@ impl Metrics {
     /// Chunks whose digest differed.
     pub fn verify_failures(&self, count: u64) {
         self.verify_failures.inc_by(count);
-    }
-
-    /// Adds to the bytes of hops under way, or takes from them.
-    pub fn inflight(&self, change: i64) {
-        self.inflight.add(change);
     }
 
     /// Staging memory of a hop, counted until the guard is dropped.

@@ -22,8 +22,9 @@ use crate::{
     control::{
         self, HopContext,
         connection::launcher::{Connection, Launcher},
+        fence::Fence,
         inventory::Inventory,
-        lease::{Fence, Holder},
+        lease::Holder,
         source_runs::SourceRuns,
         staging::Staging,
         watch::WatchHealth,
@@ -40,6 +41,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(300);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 /// Workers, Lease, status and server have this time to end, after the hops.
 const ENDED_WITHIN: Duration = Duration::from_secs(8);
+/// How long the first hop waits for the first worker; after that it waits by its own deadline.
+const WORKER_WITHIN: Duration = Duration::from_secs(10);
 /// Events of the launcher that may wait for the pool.
 const LAUNCHER_EVENTS: usize = 256;
 
@@ -128,7 +131,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
             hops.await;
             Ok(())
         }
-        () = &mut hops => Err(anyhow::anyhow!("the watches of tasks have ended")),
+        () = &mut hops => Err(anyhow::anyhow!("tasks are no longer followed; see the log before this line")),
         Some(ended) = tasks.join_next() => Err(anyhow::anyhow!("a part of the agent has ended by itself: {ended:?}")),
     };
     stop_hops.send_replace(true);
@@ -160,7 +163,28 @@ async fn hops(context: Arc<HopContext>, fence: Fence, watches: Arc<WatchHealth>)
         }
         _ = shutdown.wait_for(|ends| *ends) => return,
     }
+    // A worker is there: the launcher has answered, and whatever an earlier start had left has had time to end.
+    let mut facts = context.workers.facts();
+    tokio::select! {
+        _ = tokio::time::timeout(WORKER_WITHIN, facts.wait_for(Option::is_some)) => {}
+        _ = shutdown.wait_for(|ends| *ends) => return,
+    }
+    let volumes: Vec<Arc<Volume>> = context.volumes.values().cloned().collect();
+    // Before the first hop: later it could meet a partial file that is just being made.
+    let collected =
+        tokio::task::spawn_blocking(move || volumes.iter().for_each(|volume| collect_leftovers(volume)));
+    if let Err(failure) = collected.await {
+        error!(%failure, "partial files of an earlier start could not be looked for");
+    }
     control::run_hops(context, watches).await;
+}
+
+fn collect_leftovers(volume: &Volume) {
+    match volume.collect_leftovers() {
+        Ok(0) => {}
+        Ok(files) => info!(volume = volume.name, files, "partial files of an earlier start removed"),
+        Err(failure) => warn!(volume = volume.name, %failure, "partial files could not be removed"),
+    }
 }
 
 async fn end(mut tasks: JoinSet<()>, connection: Connection) {
@@ -220,15 +244,6 @@ fn open_volumes(config: &Config) -> (BTreeMap<String, Arc<Volume>>, Vec<String>)
     for wanted in &config.volumes {
         match Volume::open(wanted) {
             Ok(volume) => {
-                match volume.collect_leftovers() {
-                    Ok(0) => {}
-                    Ok(files) => {
-                        info!(volume = wanted.name, files, "partial files of an earlier start removed")
-                    }
-                    Err(failure) => {
-                        warn!(volume = wanted.name, %failure, "partial files could not be removed")
-                    }
-                }
                 volumes.insert(wanted.name.clone(), Arc::new(volume));
             }
             Err(failure) => {

@@ -13,7 +13,7 @@ use axum::{Router, extract::State, http::StatusCode, routing::get};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    control::{lease::Fence, watch::WatchHealth, workers::NixlFacts},
+    control::{fence::Fence, watch::WatchHealth, workers::NixlFacts},
     metrics::Metrics,
 };
 

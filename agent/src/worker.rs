@@ -28,8 +28,8 @@ use target::TargetPlan;
 
 /// A worker whose control has said nothing for so long is alone, and ends.
 pub const HEARTBEAT: Duration = Duration::from_secs(20);
-/// Control takes a message within this time, or is as good as gone.
-const SEND: Duration = Duration::from_secs(20);
+/// Control takes a message within this time; it may be busy with files for as long as the pool lets it.
+const SEND: Duration = Duration::from_secs(320);
 
 /// Why a worker ends.
 #[derive(Debug, PartialEq, Eq)]

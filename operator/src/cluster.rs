@@ -99,10 +99,10 @@ pub struct NodeView {
 }
 
 impl NodeView {
-    /// Whether the agent can no longer do anything to a file: the node or its TransferNode was deleted, or the Lease
-    /// has not changed for too long.
+    /// Whether the agent can no longer do anything to a file: the node was deleted, or the Lease has not changed for too
+    /// long. That its TransferNode was deleted ends no agent.
     pub fn is_gone(&self) -> bool {
-        self.uid.is_none() || self.agent.is_none() || self.lease == Liveness::Gone
+        self.uid.is_none() || self.lease == Liveness::Gone
     }
 
     /// The agent when it takes new transfers, else why it does not.

@@ -115,7 +115,9 @@ impl Control {
             }
             while let Some(ended) = self.applying.try_join_next() {
                 if let Err(error) = ended {
-                    tracing::error!(%error, "a write-out ended unexpectedly");
+                    // Its job would never be planned again. A fresh start reads everything back.
+                    tracing::error!(%error, "a write-out ended unexpectedly; the operator ends");
+                    return self.finish(messages).await;
                 }
             }
             let now = Instant::now();

@@ -1,5 +1,5 @@
-//! One side of one task, from the first sight of it to its terminal report. The side's own work is in `source` and
-//! `target`; here is what both share: what they are given, what ends them early, and how long they wait.
+//! What both sides of a hop share: what they are given, what ends them early, how long they wait, and how an end stands in
+//! the status. The sides' own work is in `source` and `target`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,9 +13,9 @@ use nixl_transfer_crds::{
     },
 };
 use tokio::sync::watch;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::warn;
 
-use super::{HopContext, order, report::Report, source, target};
+use super::{HopContext, order, report::Report};
 use crate::{
     protocol::{Failure, StreamOptions},
     volume::Volume,
@@ -45,34 +45,6 @@ pub struct Hop {
     pub updates: TaskUpdates,
 }
 
-/// Runs one side to its end. Returns when the end is reported or the task is gone.
-pub async fn run(context: Arc<HopContext>, task: Arc<TransferTask>, updates: TaskUpdates, side: Side) {
-    let span = info_span!(
-        "hop",
-        job = task.spec.job_ref.name,
-        run = task.spec.run,
-        task = task.name_any(),
-        namespace = task.namespace().unwrap_or_default(),
-        node = context.config.node_name,
-        side = ?side,
-    );
-    let first_order = order::order(&task, side, &context.instance);
-    let hop = Hop { context, task, updates };
-    async {
-        if order::meant_for(&hop.task, side) != hop.context.instance && !hop.holds_lease().await {
-            return info!("the task was given to another instance of this agent, which may be a newer one");
-        }
-        info!(order = ?first_order, "hop begins");
-        match side {
-            Side::Source => source::run(hop, first_order).await,
-            Side::Target => target::run(hop, first_order).await,
-        }
-        info!("hop is over");
-    }
-    .instrument(span)
-    .await;
-}
-
 impl Hop {
     /// A reporter for this task.
     pub fn report(&self) -> Report {
@@ -84,7 +56,7 @@ impl Hop {
     /// Whether this agent still is the node's. Then a task of another instance is one of an earlier instance, and nobody
     /// but us can report about it; else there is a newer agent, and the task may be its own. Asks until there is an
     /// answer or the agent ends.
-    async fn holds_lease(&self) -> bool {
+    pub async fn holds_lease(&self) -> bool {
         let context = &self.context;
         let leases: Api<Lease> = Api::namespaced(context.client.clone(), &context.config.lease_namespace);
         let ask = async {

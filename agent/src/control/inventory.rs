@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 pub use facts::Facts;
 
-use super::{lease::Fence, workers::NixlFacts};
+use super::{fence::Fence, workers::NixlFacts};
 use crate::{config::Config, metrics::Metrics, volume::Volume};
 
 /// Free space is looked at this often.

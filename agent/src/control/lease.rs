@@ -1,13 +1,7 @@
-//! The node's Lease, and the fence that rests on its renewal: an agent that could not renew for long enough stops
-//! committing before anyone takes it as gone. By the monotonic clock; the times in the Lease are for people.
+//! Keeps the node's Lease: renews it, notices when another agent has taken it, lets it go at the end. What follows from a
+//! renewal is the `fence`'s; the times in the Lease are for people.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -17,99 +11,19 @@ use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
-use nixl_transfer_crds::names::{AGENT_MANAGER, FENCE_SECONDS, LEASE_GONE_SECONDS, LEASE_RENEW_SECONDS};
+use nixl_transfer_crds::names::{AGENT_MANAGER, LEASE_GONE_SECONDS, LEASE_RENEW_SECONDS};
 use serde_json::json;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tracing::{error, info, warn};
 
+use super::fence::{Fence, Moment};
 use crate::metrics::Metrics;
 
 const RENEW_EVERY: Duration = Duration::from_secs(LEASE_RENEW_SECONDS as u64);
-const FENCE_AFTER: Duration = Duration::from_secs(FENCE_SECONDS as u64);
 /// After a failure the next try comes sooner.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
 /// A request that takes longer is given up.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
-
-/// Whether this agent may still change destinations.
-#[derive(Clone, Debug)]
-pub struct Fence {
-    shared: Arc<Shared>,
-    changes: watch::Receiver<bool>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    started: Instant,
-    /// Milliseconds from `started` to the begin of the last successful renewal, plus one; 0 for none.
-    renewed: AtomicU64,
-    /// Another agent holds the Lease.
-    lost: AtomicBool,
-    tell: watch::Sender<bool>,
-}
-
-impl Fence {
-    /// Fenced until the first renewal.
-    pub fn new() -> Self {
-        let (tell, changes) = watch::channel(true);
-        let shared = Shared {
-            started: Instant::now(),
-            renewed: AtomicU64::new(0),
-            lost: AtomicBool::new(false),
-            tell,
-        };
-        Self { shared: Arc::new(shared), changes }
-    }
-
-    /// Whether a commit may begin now. Looks at the clock, so it is right even if the task that renews stands still.
-    pub fn may_commit(&self) -> bool {
-        self.may_commit_at(Instant::now())
-    }
-
-    /// True while fenced.
-    pub fn changes(&self) -> watch::Receiver<bool> {
-        self.changes.clone()
-    }
-
-    fn may_commit_at(&self, now: Instant) -> bool {
-        let renewed = self.shared.renewed.load(Ordering::Acquire);
-        if renewed == 0 || self.shared.lost.load(Ordering::Acquire) {
-            return false;
-        }
-        let age = now.saturating_duration_since(self.shared.started + Duration::from_millis(renewed - 1));
-        age < FENCE_AFTER
-    }
-
-    /// A renewal that began at `begun` has succeeded. Its begin counts: the API server may have stored it then.
-    fn renewed(&self, begun: Instant) {
-        let millis = begun.saturating_duration_since(self.shared.started).as_millis();
-        self.shared.renewed.store(u64::try_from(millis).unwrap_or(u64::MAX - 1) + 1, Ordering::Release);
-        self.update(Instant::now());
-    }
-
-    /// Another agent has taken the Lease: nothing makes this one whole again.
-    fn lost(&self) {
-        self.shared.lost.store(true, Ordering::Release);
-        self.update(Instant::now());
-    }
-
-    fn update(&self, now: Instant) {
-        let fenced = !self.may_commit_at(now);
-        self.shared.tell.send_if_modified(|told| std::mem::replace(told, fenced) != fenced);
-    }
-
-    /// When it will be fenced if nothing is renewed.
-    fn expires(&self) -> Instant {
-        let renewed = self.shared.renewed.load(Ordering::Acquire).saturating_sub(1);
-        self.shared.started + Duration::from_millis(renewed) + FENCE_AFTER
-    }
-}
-
-impl Default for Fence {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// Who holds the Lease.
 #[derive(Clone, Debug)]
@@ -131,7 +45,7 @@ enum Renewal {
 }
 
 impl Holder {
-    /// Renews until `stop` is true, then lets go of the Lease so that the operator need not wait for it to lapse.
+    /// Renews until another agent has taken the Lease, or `stop` is true; then lets go of the Lease so that the operator need not wait for it to lapse.
     pub async fn keep(self, fence: Fence, metrics: Metrics, mut stop: watch::Receiver<bool>) {
         let mut tick = tokio::time::interval(RETRY_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -140,32 +54,34 @@ impl Holder {
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
-                _ = tokio::time::sleep_until(fence.expires().into()), if fence.may_commit() => {}
+                () = tokio::time::sleep(fence.left()), if fence.may_commit() => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }
-            let begun = Instant::now();
+            let (begun, moment) = (Instant::now(), Moment::now());
             // An agent that stood still for long is fenced before it renews, or its hops would never hear that others
             // had reason to take it as gone.
-            fence.update(begun);
+            fence.update(moment);
             if begun >= due {
                 match tokio::time::timeout(ANSWERED_WITHIN, self.renew(&mut version)).await {
                     Ok(Ok(Renewal::Done)) => {
                         due = begun + RENEW_EVERY;
                         metrics.api_write("Lease", "patch");
-                        fence.renewed(begun);
+                        fence.renewed(moment);
                     }
                     Ok(Ok(Renewal::TakenBy(other))) => {
                         error!(
                             holder = other,
-                            "another agent holds this node's Lease; this one commits nothing more"
+                            "another agent holds this node's Lease; this one commits nothing more and ends"
                         );
                         fence.lost();
+                        // The end of this task ends the agent: whoever starts it again decides which one stays.
+                        return;
                     }
                     Ok(Err(error)) => warn!(%error, "the Lease could not be renewed"),
                     Err(_) => warn!("the API server did not answer the renewal of the Lease in time"),
                 }
             }
-            fence.update(Instant::now());
+            fence.update(Moment::now());
             metrics.fenced(!fence.may_commit());
         }
         if fence.may_commit() {
@@ -198,10 +114,11 @@ impl Holder {
                 let found = self.leases.get(&self.node).await?;
                 let holder =
                     found.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
-                if holder != self.instance {
+                if !holder.is_empty() && holder != self.instance {
                     return Ok(Renewal::TakenBy(holder));
                 }
-                // Someone edited a label, or our own write came through although its answer was lost.
+                // Someone edited a label or cleared the holder, or our own write came through although its answer was
+                // lost.
                 *version = found.metadata.resource_version;
                 return Box::pin(self.renew(version)).await;
             }
@@ -244,32 +161,5 @@ impl Holder {
             Ok(Err(error)) => warn!(%error, "the Lease could not be let go; it lapses"),
             Err(_) => warn!("the API server did not answer; the Lease lapses"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fenced_at_first_open_after_a_renewal_and_fenced_when_it_is_too_old() {
-        let fence = Fence::new();
-        let begun = Instant::now();
-        assert!(!fence.may_commit() && *fence.changes().borrow());
-        fence.renewed(begun);
-        assert!(fence.may_commit() && !*fence.changes().borrow());
-        assert!(fence.may_commit_at(begun + FENCE_AFTER - Duration::from_secs(1)));
-        assert!(!fence.may_commit_at(begun + FENCE_AFTER));
-        fence.update(begun + FENCE_AFTER);
-        assert!(*fence.changes().borrow(), "told even if nobody asks");
-    }
-
-    #[test]
-    fn a_lost_lease_is_never_won_back() {
-        let fence = Fence::new();
-        fence.renewed(Instant::now());
-        fence.lost();
-        fence.renewed(Instant::now());
-        assert!(!fence.may_commit() && *fence.changes().borrow());
     }
 }

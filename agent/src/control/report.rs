@@ -63,7 +63,7 @@ impl Half {
                 last_transition_time: half.last_transition_time.clone(),
                 // Without its digest a success would be no proof.
                 digest: half.digest.clone(),
-                ..super::target::blank(half.state)
+                ..TargetSide::new(half.state)
             })),
         };
         (bare.state().is_terminal() && bare != *self).then_some(bare)
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_terminal_half_takes_its_capability_away() {
-        let half = super::super::target::blank(SideState::Succeeded);
+        let half = TargetSide::new(SideState::Succeeded);
         let patch = Half::Target(Box::new(half)).patch("uid");
         assert_eq!(patch["status"]["target"]["rdmaMetadata"], Value::Null);
         assert_eq!(patch["status"]["target"]["state"], "Succeeded");
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_refused_end_is_told_again_once_with_less() {
         let of = |state, worker: &str| {
-            let blank = super::super::target::blank(state);
+            let blank = TargetSide::new(state);
             Half::Target(Box::new(TargetSide { worker: Some(worker.into()), ..blank }))
         };
         let bare = of(SideState::Failed, "w").bare().unwrap();

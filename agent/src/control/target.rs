@@ -54,7 +54,7 @@ pub async fn run(hop: Hop, order: Order) {
         return;
     }
     let report = hop.report();
-    let mut half = blank(SideState::Pending);
+    let mut half = TargetSide::new(SideState::Pending);
     let ending = match Ending::of_order(order) {
         Some(ending) => ending,
         None => receive(&hop, &report, &mut half).await,
@@ -70,27 +70,6 @@ pub async fn run(hop: Hop, order: Order) {
     half.message = message;
     half.last_transition_time = Some(Time(jiff::Timestamp::now()));
     report.finish(Half::Target(Box::new(half))).await;
-}
-
-/// A half that says nothing but its state.
-pub(super) fn blank(state: SideState) -> TargetSide {
-    TargetSide {
-        state,
-        rdma_metadata: None,
-        operation: None,
-        bytes_total: None,
-        bytes_done: None,
-        files_total: None,
-        files_done: None,
-        files_skipped: None,
-        chunks_resent: None,
-        digest: None,
-        transport: None,
-        worker: None,
-        reason: None,
-        message: None,
-        last_transition_time: None,
-    }
 }
 
 async fn receive(hop: &Hop, report: &Report, half: &mut TargetSide) -> Ending {
@@ -123,6 +102,7 @@ async fn end(mut worker: Worker) {
 }
 
 async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut Held) -> Result<(), Failure> {
+    let since = Instant::now();
     let spec = &hop.task.spec;
     let stream = hop.stream()?;
     let network = network::network(spec, &hop.context.config.network.devices)?;
@@ -150,6 +130,7 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
             _ => {}
         }
     };
+    hop.context.metrics.stage("prepare", since.elapsed());
     half.state = SideState::Prepared;
     half.rdma_metadata = Some(metadata);
     half.operation = Some(Operation { kind: OperationKind::Writable, status: OperationState::Initialized });
@@ -216,6 +197,7 @@ async fn take_in(
     received: &mut Received,
 ) -> Result<(), Failure> {
     let fence = hop.context.fence.clone();
+    let since = Instant::now();
     let namespace = hop.namespace();
     loop {
         // What came last is written even when nothing follows it for long, as while a large file is synced.
@@ -236,6 +218,7 @@ async fn take_in(
                 }
             }
             Arrival::Done(digest) => {
+                hop.context.metrics.stage("move", since.elapsed());
                 half.digest = Some(digest.to_string());
                 return Ok(());
             }

@@ -196,6 +196,29 @@ pub struct TargetSide {
     pub last_transition_time: Option<Time>,
 }
 
+impl TargetSide {
+    /// A half that says nothing but its state.
+    pub fn new(state: SideState) -> Self {
+        Self {
+            state,
+            rdma_metadata: None,
+            operation: None,
+            bytes_total: None,
+            bytes_done: None,
+            files_total: None,
+            files_done: None,
+            files_skipped: None,
+            chunks_resent: None,
+            digest: None,
+            transport: None,
+            worker: None,
+            reason: None,
+            message: None,
+            last_transition_time: None,
+        }
+    }
+}
+
 /// The transport that a hop really used.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
