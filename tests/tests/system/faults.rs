@@ -1,7 +1,7 @@
 //! Faults while bytes move. After each one: the job is Complete or Failed with the right reason, and the rules of the
 //! architecture are looked at from outside.
 
-use std::time::Duration;
+use std::{fs::File, os::unix::fs::FileExt, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use devcluster::{OperatorOptions, binary};
@@ -185,22 +185,28 @@ async fn twenty_seconds_without_an_api_server_disturb_no_running_transfer() -> R
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_changes_while_it_is_read_is_never_spliced() -> Result<()> {
     let cluster = Setup::nodes(&["a", "b"]).start().await?;
-    write_file(&cluster.path("a", "large"), LARGE, 1)?;
+    let source = cluster.path("a", "large");
+    // Each change is one system call: there is no half-changed file that a copy could rightly show.
+    write_file(&source, LARGE, 1)?;
     let strict = with(one_to_one("strict", ("a", "large"), ("b", "strict")), "backoffLimit", json!(0));
     cluster.apply(&strict)?;
     cluster.wait_partial("b", 20 * MIB, SOON).await?;
-    write_file(&cluster.path("a", "large"), 64 * MIB, 3)?;
+    File::options().write(true).open(&source)?.set_len(64 * MIB)?;
     let (reason, message) = cluster.wait_failed("strict", SOON).await?;
     ensure!(reason == "BackoffLimitExceeded" && message.contains("SourceChanged"), "{reason}: {message}");
     ensure!(!cluster.path("b", "strict").exists(), "a spliced file has a name");
     cluster.assert_nothing_left(&["a", "b"], SOON).await?;
 
-    write_file(&cluster.path("a", "large"), LARGE, 4)?;
+    write_file(&source, LARGE, 4)?;
     cluster.apply(&one_to_one("patient", ("a", "large"), ("b", "patient")))?;
     cluster.wait_partial("b", 20 * MIB, SOON).await?;
-    write_file(&cluster.path("a", "large"), 64 * MIB, 5)?;
+    // The first block has been read already: a copy that went on would hold its old content.
+    File::options().write(true).open(&source)?.write_all_at(&[0xA5; 4096], 0)?;
     cluster.wait_complete("patient", SOON).await?;
-    assert_same(&cluster.path("a", "large"), &cluster.path("b", "patient"))
+    assert_same(&source, &cluster.path("b", "patient"))?;
+    let task = cluster.tasks_of("patient").await?.pop().context("a task")?;
+    ensure!(task.spec.failures == 1, "the change was not found: {} failures", task.spec.failures);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,4 +234,40 @@ async fn an_agent_that_stays_away_is_fenced_and_named() -> Result<()> {
     watcher.finish()?;
     cluster.jobs().delete("move", &kube::api::DeleteParams::default()).await?;
     cluster.wait_no_tasks("move", SOON).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_without_an_api_server_for_longer_than_the_fence_ends_its_transfers() -> Result<()> {
+    let mut cluster = Setup::nodes(&["a", "b"]).start().await?;
+    write_file(&cluster.path("a", "file"), MIB, 1)?;
+    // The sending agent stands still, so the receiving one has a worker with exposed memory and waits.
+    cluster.agent("a").signal(Signal::STOP)?;
+    cluster.apply(&one_to_one("fenced", ("a", "file"), ("b", "file")))?;
+    let prepared = |job: &nixl_transfer_crds::TransferJob| {
+        job.status.as_ref().is_some_and(|status| status.nodes.is_some_and(|nodes| nodes.active == 1))
+    };
+    cluster.wait_for("fenced", SOON, "under way", prepared).await?;
+    let deadline = tokio::time::Instant::now() + SOON;
+    while cluster.tasks_of("fenced").await?.iter().all(|task| {
+        let target = task.status.as_ref().and_then(|status| status.target.as_ref());
+        target.is_none_or(|target| target.rdma_metadata.is_none())
+    }) {
+        ensure!(tokio::time::Instant::now() < deadline, "{}", cluster.explain("fenced").await);
+        tokio::time::sleep(Duration::from_millis(50)).await; // polls with a deadline
+    }
+    let exposed: Vec<i32> = cluster.workers("b").iter().map(|worker| worker.pid).collect();
+    cluster.plane.pause();
+    // The outage itself is the subject here; nothing is synchronised by this time.
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    let left: Vec<i32> = cluster.workers("b").iter().map(|worker| worker.pid).collect();
+    ensure!(
+        exposed.iter().any(|pid| !left.contains(pid)),
+        "no worker was ended by the fence: {exposed:?} {left:?}"
+    );
+    cluster.plane.resume()?;
+    cluster.agent("a").signal(Signal::CONT)?;
+    cluster.wait_complete("fenced", Duration::from_secs(120)).await?;
+    let log = std::fs::read_to_string(cluster.agent("b").log())?;
+    ensure!(log.contains("AgentNotReady"), "the fence left no trace in the log");
+    assert_same(&cluster.path("a", "file"), &cluster.path("b", "file"))
 }

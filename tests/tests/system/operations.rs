@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use devcluster::http_get;
+use devcluster::{Volume, http_get};
 use nixl_transfer_tests::{
     Setup,
     data::{assert_same, write_file},
-    jobs::{one_to_one, to_receivers},
+    jobs::{one_to_one, to_receivers, writes_between},
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -169,4 +169,35 @@ async fn a_graceful_stop_ends_transfers_and_the_next_start_goes_on() -> Result<(
     cluster.agent_mut("b").restart()?;
     cluster.wait_complete("stopped", SOON).await?;
     assert_same(&cluster.path("a", "large"), &cluster.path("b", "large"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_says_what_its_node_has() -> Result<()> {
+    let mut archive = Volume::new("archive");
+    archive.read_only = true;
+    archive.allowed_namespaces = vec!["team".into()];
+    let cluster = Setup::nodes(&["a"]).volumes("a", vec![Volume::new("data"), archive]).start().await?;
+    let text = cluster.plane.kubectl(&["get", "transfernode", "a", "-o", "json"])?;
+    let status = serde_json::from_str::<Value>(&text)?["status"].clone();
+    ensure!(status["nixlVersion"].as_str().is_some_and(|version| version.starts_with("1.5")), "{status}");
+    ensure!(status["backends"][0]["name"] == "UCX", "{status}");
+    ensure!(status["backends"][0]["memoryTypes"].to_string().contains("DRAM"), "{status}");
+    ensure!(status["slots"]["total"] == 4 && status["staging"]["total"] == 256 << 20, "{status}");
+    let volume = |name: &str| -> Result<Value> {
+        let volumes = status["volumes"].as_array().context("volumes")?;
+        volumes.iter().find(|volume| volume["name"] == name).cloned().context("a volume")
+    };
+    ensure!(
+        volume("archive")?["readOnly"] == true && volume("archive")?["allowedNamespaces"] == json!(["team"])
+    );
+    let (free, capacity) = (volume("data")?["free"].as_i64(), volume("data")?["capacity"].as_i64());
+    ensure!(free > Some(0) && free <= capacity, "{status}");
+    let columns = cluster.plane.kubectl(&["get", "tn"])?;
+    ensure!(columns.contains("NIXL") && columns.contains("archive"), "{columns}");
+    let idle = cluster.api_writes()?;
+    // Two renewals of the Lease, and nothing else, is what an idle agent writes.
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    let writes = writes_between(&idle, &cluster.api_writes()?);
+    ensure!(writes.is_empty(), "an idle agent wrote {writes:?}");
+    Ok(())
 }
