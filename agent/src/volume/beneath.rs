@@ -86,3 +86,22 @@ pub fn failure(doing: &str, place: &str, error: Errno) -> Failure {
     };
     Failure::new(reason, format!("{doing} {place}: {why}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No `VolumePath` can say these; the kernel would refuse them all the same.
+    #[test]
+    fn the_kernel_itself_lets_nothing_out_of_the_root() {
+        let directory = tempfile::Builder::new().prefix("nixl-transfer-beneath-").tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("root")).unwrap();
+        std::fs::write(directory.path().join("root/inside"), "").unwrap();
+        std::fs::write(directory.path().join("outside"), "").unwrap();
+        let root = std::fs::File::open(directory.path().join("root")).unwrap();
+        let opened = |path: &[u8]| open_bytes(root.as_fd(), path, OFlags::RDONLY, Mode::empty()).map(drop);
+        assert_eq!(opened(b"inside"), Ok(()));
+        assert_eq!(opened(b"../outside"), Err(Errno::XDEV));
+        assert_eq!(opened(b"/"), Err(Errno::XDEV));
+    }
+}
