@@ -252,3 +252,32 @@ async fn next(worker: &mut Worker) -> Result<FromWorker, Failure> {
         None => Err(worker_lost("its connection is closed")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        pin::{Pin, pin},
+        task::Poll,
+    };
+
+    use super::*;
+    use crate::protocol::Counters;
+
+    async fn is_pending(mut future: Pin<&mut impl Future<Output = ()>>) -> bool {
+        poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
+    }
+
+    /// Until then a peer may write into its memory, and it into its files.
+    #[tokio::test]
+    async fn a_worker_is_ended_only_when_its_end_is_proven() {
+        let (worker, says) = Worker::hollow();
+        let mut ending = pin!(end(worker));
+        assert!(is_pending(ending.as_mut()).await, "to have asked is no proof");
+        let last = FromWorker::Progress { hop: HOP, counters: Counters::default() };
+        says.try_send(WorkerEvent::Message(last)).unwrap();
+        assert!(is_pending(ending.as_mut()).await, "what it still says is no proof");
+        says.try_send(WorkerEvent::Gone { status: "SIGKILL".into() }).unwrap();
+        assert!(!is_pending(ending.as_mut()).await);
+    }
+}

@@ -138,3 +138,14 @@ impl WorkerSender {
         let _ = self.orders.send(Order::End(self.name.clone()));
     }
 }
+
+#[cfg(test)]
+impl Worker {
+    /// One without a process: it says what the test says.
+    pub(super) fn hollow() -> (Self, mpsc::Sender<WorkerEvent>) {
+        let ((tell, events), (queue, _), (orders, _)) =
+            (mpsc::channel(1), mpsc::channel(1), mpsc::unbounded_channel());
+        let name = WorkerName("hollow".into());
+        (Self { name: name.clone(), events, sender: WorkerSender { name, queue, orders } }, tell)
+    }
+}
