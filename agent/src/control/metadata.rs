@@ -55,3 +55,56 @@ fn same_worker(field: &str, found: &str, expected: &str) -> Result<(), Failure> 
 fn failure(field: &str, error: MetadataError) -> Failure {
     Failure::new(Reason::MetadataMalformed, format!("{field}: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nixl_connect::{
+        AgentMetadata, Connection, Descriptor, Device, Encoding, MemoryKind, MemorySection, Region,
+        encode_agent_metadata,
+    };
+
+    const PLACE: (u64, u64) = (0x1000, 4096);
+
+    fn agent(name: &str) -> String {
+        let region = Region { address: PLACE.0, length: PLACE.1, device: 0, key: vec![1] };
+        let metadata = AgentMetadata {
+            agent: name.into(),
+            connections: vec![Connection { backend: "UCX".into(), address: vec![7] }],
+            sections: vec![MemorySection {
+                backend: "UCX".into(),
+                kind: MemoryKind::Dram,
+                regions: vec![region],
+            }],
+        };
+        encode_agent_metadata(&metadata.to_bytes(), Encoding::Base64).unwrap()
+    }
+
+    fn rdma(name: &str, kind: OperationKind) -> String {
+        let descriptor = Descriptor { device: Device::Cpu, ptr: PLACE.0, size: PLACE.1 };
+        RdmaMetadata::new(vec![descriptor], agent(name), "key".into(), kind).unwrap().to_json()
+    }
+
+    fn reason(result: Result<(), Failure>) -> Option<Reason> {
+        result.err().map(|failure| failure.reason)
+    }
+
+    #[test]
+    fn sound_metadata_of_another_worker_or_to_be_read_from_is_refused() {
+        assert_eq!(reason(check_agent(&agent("w"), "w")), None);
+        assert_eq!(reason(check_agent(&agent("w"), "x")), Some(Reason::MetadataRejected));
+        assert_eq!(reason(check_agent("{}", "w")), Some(Reason::MetadataMalformed));
+        let (read, write) = (rdma("w", OperationKind::Read), rdma("w", OperationKind::Write));
+        assert_eq!(reason(check_rdma(&write, "w")), None);
+        assert_eq!(reason(check_rdma(&write, "x")), Some(Reason::MetadataRejected));
+        assert_eq!(reason(check_rdma(&read, "w")), Some(Reason::MetadataRejected));
+        assert_eq!(reason(check_rdma("{}", "w")), Some(Reason::MetadataMalformed));
+    }
+
+    #[test]
+    fn what_a_status_cannot_carry_is_not_published() {
+        assert!(bounded("m".repeat(MAX_PUBLISHED)).is_ok());
+        let refused = bounded("m".repeat(MAX_PUBLISHED + 1)).map(drop);
+        assert_eq!(reason(refused), Some(Reason::MetadataTooLarge));
+    }
+}
