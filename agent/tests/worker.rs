@@ -3,6 +3,8 @@
 
 #[path = "worker/conductor.rs"]
 mod conductor;
+#[path = "worker/faulty.rs"]
+mod faulty;
 #[path = "worker/process.rs"]
 mod process;
 
@@ -14,6 +16,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use conductor::{Conductor, HOP, entries, failure, options, prepared};
+use faulty::FaultySource;
 use nixl_transfer_crds::Reason;
 use process::Worker;
 use transfer_agent::protocol::{FromWorker, HopId, ToWorker};
@@ -222,6 +225,46 @@ fn metadata_that_does_not_fit_is_refused_and_the_worker_lives() -> Outcome {
         worker.say(&ToWorker::Connect { hop: HOP, metadata, worker: name })?;
         let (found, _) = failure(&worker)?;
         assert_eq!(found.reason, reason, "{found}");
+    }
+    Ok(())
+}
+
+/// Not a test of its own: the body of the process that the next one starts.
+#[test]
+#[ignore = "a role for the process that another test starts"]
+fn faulty_source() {
+    faulty::run();
+}
+
+#[test]
+fn digests_of_other_bytes_are_refused_although_every_chunk_is_sound() -> Outcome {
+    let stream = options(64 << 10, 2);
+    for (fault, words) in
+        [("none", ""), ("file", "f: the digest of what arrived"), ("whole", "the digest of the whole")]
+    {
+        let (_, to) = folders()?;
+        let target = Worker::start("target", None)?;
+        target.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: true, key: fault.into() })?;
+        let source = FaultySource::start(stream, &prepared(&target)?, fault)?;
+        let (metadata, worker) = (source.metadata.clone(), source.name.clone());
+        target.say(&ToWorker::Connect { hop: HOP, metadata, worker })?;
+        while !matches!(target.next()?, FromWorker::Manifest { totals: Some(_), .. }) {}
+        let partial = File::options().read(true).write(true).create_new(true).open(to.path().join("f"))?;
+        let message = ToWorker::Partials { hop: HOP, indices: vec![1], compare: vec![false] };
+        target.say_with(&message, &[std::os::fd::AsFd::as_fd(&partial)])?;
+        loop {
+            match target.next()? {
+                FromWorker::Failed { failure, .. } => {
+                    assert!(fault != "none", "{failure}");
+                    assert_eq!(failure.reason, Reason::IntegrityError, "{fault}: {failure}");
+                    assert!(failure.message.contains(words), "{fault}: {failure}");
+                    break;
+                }
+                FromWorker::Received { .. } if fault == "none" => break,
+                FromWorker::Received { .. } => panic!("a wrong digest of {fault} was taken"),
+                _ => {}
+            }
+        }
     }
     Ok(())
 }

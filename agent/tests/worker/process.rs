@@ -142,7 +142,8 @@ pub fn borrowed(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
     descriptors.iter().map(OwnedFd::as_fd).collect()
 }
 
-fn nixl() -> (PathBuf, PathBuf) {
+/// NIXL's library and the directory of its plugins.
+pub fn nixl() -> (PathBuf, PathBuf) {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/nixl");
     let path = |variable: &str, otherwise: &str| {
         std::env::var_os(variable).map_or(tools.join(otherwise), PathBuf::from)
