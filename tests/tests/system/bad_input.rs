@@ -1,7 +1,11 @@
 //! The bad-input table of the API, through the real API server: who refuses it, and with which words.
 
 use anyhow::{Result, ensure};
-use nixl_transfer_tests::{Setup, jobs};
+use kube::{
+    Error,
+    api::{Patch, PatchParams},
+};
+use nixl_transfer_tests::{Cluster, Setup, jobs};
 use serde_json::{Value, json};
 
 /// A change to a good job, and what the user must read.
@@ -59,6 +63,16 @@ const REFUSED_BY_THE_API_SERVER: &[Case] = &[
         "destination that climbs",
         |job| job["spec"]["destinations"][0]["volume"]["path"] = json!(".."),
         &["spec.destinations[0].volume.path", "must not contain '..'"],
+    ),
+    (
+        "absolute destination",
+        |job| job["spec"]["destinations"][0]["volume"]["path"] = json!("/out"),
+        &["spec.destinations[0].volume.path", "relative", "leading slash"],
+    ),
+    (
+        "newline in a destination",
+        |job| job["spec"]["destinations"][0]["volume"]["path"] = json!("a\nb"),
+        &["spec.destinations[0].volume.path", "control characters"],
     ),
     (
         "newline in a path",
@@ -181,5 +195,96 @@ async fn a_second_apply_changes_nothing() -> Result<()> {
         Some(&job.to_string()),
     )?;
     ensure!(server_side.contains("serverside-applied"), "{server_side}");
+    Ok(())
+}
+
+fn task(change: impl FnOnce(&mut Value)) -> Value {
+    let mut task = json!({
+        "apiVersion": "nixl-transfer.io/v1alpha1", "kind": "TransferTask",
+        "metadata": {"name": "by-hand", "namespace": "default"},
+        "spec": {
+            "jobRef": {"name": "j", "uid": "0"}, "run": 1, "attempt": 0, "failures": 0, "direction": "Write",
+            "source": {"nodeName": "a", "instance": "1", "volume": {"name": "data", "path": "in"}},
+            "target": {"nodeName": "b", "nodeUID": "1", "instance": "2", "destination": "d",
+                       "volume": {"name": "data", "path": "out"}},
+            "transport": {"chunkSize": "1Mi", "inFlight": 1, "backends": ["UCX"]}, "integrity": {},
+            "writePolicy": "SkipIdentical",
+            "deadlines": {"pendingSeconds": 30, "progressSeconds": 30}, "cancel": false
+        }
+    });
+    change(&mut task["spec"]);
+    task
+}
+
+/// Patches the task `by-hand`; gives the words of the refusal.
+async fn refusal(cluster: &Cluster, patch: &Value) -> Result<Option<String>> {
+    let (tasks, parameters) = (cluster.tasks(), PatchParams::default());
+    let merge = Patch::Merge(patch);
+    let patched = if patch.get("status").is_some() {
+        tasks.patch_status("by-hand", &parameters, &merge).await
+    } else {
+        tasks.patch("by-hand", &parameters, &merge).await
+    };
+    match patched {
+        Ok(_) => Ok(None),
+        Err(Error::Api(status)) if status.code == 422 => Ok(Some(status.message)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the fence and the verdict rest on holds whoever writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_immutable_but_for_cancel_and_its_halves_only_go_forward() -> Result<()> {
+    let cluster = Setup::nodes(&[]).without_operator().start().await?;
+    for side in ["source", "target"] {
+        for (path, word) in [("/in", "leading slash"), ("a/..", "'..'"), ("a\nb", "control characters")] {
+            let bad = task(|spec| spec[side]["volume"]["path"] = json!(path));
+            let error = cluster.apply(&bad).err().map(|error| format!("{error:#}")).unwrap_or_default();
+            ensure!(error.contains(word), "{side} {path:?}: {error:?}");
+        }
+    }
+    let bad = task(|spec| spec["transport"]["chunkSize"] = json!("3Ki"));
+    let error = cluster.apply(&bad).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(error.contains("64Ki to 64Mi"), "{error:?}");
+    cluster.apply(&task(|_| ()))?;
+
+    let half = |side: &str, value: Value| json!({"status": {side: value}});
+    let verdict = |message: &str| {
+        let time = "2026-01-01T00:00:00Z";
+        json!({"status": {"verdict": {"reason": "AgentNotReady", "message": message, "time": time}}})
+    };
+    let mut steps = vec![
+        (json!({"spec": {"run": 2}}), Some("immutable but for cancel")),
+        (json!({"spec": {"attempt": 1}}), Some("immutable but for cancel")),
+        (json!({"spec": {"failures": 1}}), Some("immutable but for cancel")),
+        (json!({"spec": {"jobRef": {"uid": "1"}}}), Some("immutable but for cancel")),
+        (json!({"spec": {"source": {"instance": "3"}}}), Some("immutable but for cancel")),
+        (json!({"spec": {"target": {"volume": {"path": "elsewhere"}}}}), Some("immutable but for cancel")),
+        (json!({"spec": {"writePolicy": "Overwrite"}}), Some("immutable but for cancel")),
+        (json!({"spec": {"transport": {"inFlight": 2}}}), Some("immutable but for cancel")),
+        (json!({"spec": {"integrity": {"readBack": true}}}), Some("immutable but for cancel")),
+        (json!({"spec": {"deadlines": {"pendingSeconds": 31}}}), Some("immutable but for cancel")),
+        (json!({"spec": {"cancel": true}}), None),
+        (json!({"spec": {"cancel": false}}), Some("stays cancelled")),
+    ];
+    for side in ["source", "target"] {
+        steps.push((half(side, json!({"state": "Prepared"})), None));
+        steps.push((half(side, json!({"state": "Pending"})), Some("only goes forward")));
+        steps.push((half(side, Value::Null), Some("never removed")));
+        steps.push((half(side, json!({"state": "Failed"})), None));
+        for state in ["Active", "Succeeded", "Cancelled"] {
+            steps.push((half(side, json!({"state": state})), Some("only goes forward")));
+        }
+    }
+    steps.push((verdict("one"), None));
+    steps.push((verdict("another"), Some("given once")));
+    steps.push((json!({"status": {"verdict": null}}), Some("given once")));
+    for (patch, word) in steps {
+        match (refusal(&cluster, &patch).await?, word) {
+            (None, None) => {}
+            (Some(message), Some(word)) if message.contains(word) => {}
+            (found, word) => anyhow::bail!("{patch}: expected {word:?}, got {found:?}"),
+        }
+    }
     Ok(())
 }
