@@ -45,6 +45,15 @@ async fn a_damaged_chunk_is_found_and_sent_again() -> Result<()> {
     Ok(())
 }
 
+/// A line that NIXL wrote to a worker's standard error, which is the agent's: level, month, day, and a file of its own.
+/// It does so, for one, when a peer that has all it needs is gone before the last notification.
+fn is_nixls(line: &str) -> bool {
+    let mut bytes = line.bytes();
+    bytes.next().is_some_and(|level| b"IWEF".contains(&level))
+        && bytes.by_ref().take(4).all(|digit| digit.is_ascii_digit())
+        && line.contains("nixl")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_count_what_was_moved_and_logs_name_it_without_capabilities() -> Result<()> {
     let cluster = Setup::nodes(&["a", "b", "c"]).start().await?;
@@ -80,12 +89,15 @@ async fn metrics_count_what_was_moved_and_logs_name_it_without_capabilities() ->
     for log in [cluster.agent("a").log(), cluster.agent("b").log(), operator.log()] {
         let text = std::fs::read_to_string(log)?;
         for line in text.lines() {
-            let entry: Value = serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?;
-            ensure!(entry["level"].is_string() && entry["timestamp"].is_string(), "{line}");
             ensure!(
                 !line.contains("b64:") && !line.contains("notification_key"),
                 "a capability stands in a log"
             );
+            if is_nixls(line) {
+                continue;
+            }
+            let entry: Value = serde_json::from_str(line).with_context(|| format!("no JSON: {line}"))?;
+            ensure!(entry["level"].is_string() && entry["timestamp"].is_string(), "{line}");
             hops += usize::from(
                 ["job", "run", "task", "node"].iter().all(|field| line.contains(&format!("\"{field}\"")))
                     && line.contains("counted"),
