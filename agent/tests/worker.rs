@@ -226,6 +226,12 @@ fn metadata_that_does_not_fit_is_refused_and_the_worker_lives() -> Outcome {
         let (found, _) = failure(&worker)?;
         assert_eq!(found.reason, reason, "{found}");
     }
+    // The other way round: a target is told of a source under another name than its own.
+    worker.say(&ToWorker::OpenSource { hop: HOP, stream })?;
+    let agent = prepared(&worker)?;
+    other.say(&ToWorker::Connect { hop: HOP, metadata: agent, worker: other.name.clone() })?;
+    let (found, _) = failure(&other)?;
+    assert_eq!(found.reason, Reason::MetadataRejected, "{found}");
     Ok(())
 }
 
@@ -237,33 +243,48 @@ fn faulty_source() {
 }
 
 #[test]
-fn digests_of_other_bytes_are_refused_although_every_chunk_is_sound() -> Outcome {
+fn wrong_bytes_are_found_although_every_chunk_is_sound() -> Outcome {
     let stream = options(64 << 10, 2);
-    for (fault, words) in
-        [("none", ""), ("file", "f: the digest of what arrived"), ("whole", "the digest of the whole")]
-    {
+    let cases = [
+        ("none", None),
+        ("file", Some("f: the digest of what arrived")),
+        ("whole", Some("the digest of the whole")),
+        ("disk", Some("f: the disk gives back other bytes")),
+    ];
+    for (fault, words) in cases {
         let (_, to) = folders()?;
         let target = Worker::start("target", None)?;
         target.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: true, key: fault.into() })?;
-        let source = FaultySource::start(stream, &prepared(&target)?, fault)?;
+        let mut source = FaultySource::start(stream, &prepared(&target)?, fault)?;
         let (metadata, worker) = (source.metadata.clone(), source.name.clone());
         target.say(&ToWorker::Connect { hop: HOP, metadata, worker })?;
         while !matches!(target.next()?, FromWorker::Manifest { totals: Some(_), .. }) {}
-        let partial = File::options().read(true).write(true).create_new(true).open(to.path().join("f"))?;
+        let mut partial =
+            File::options().read(true).write(true).create_new(true).open(to.path().join("f"))?;
         let message = ToWorker::Partials { hop: HOP, indices: vec![1], compare: vec![false] };
         target.say_with(&message, &[std::os::fd::AsFd::as_fd(&partial)])?;
-        loop {
+        let since = Instant::now();
+        while partial.metadata()?.len() < faulty::CONTENT.len() as u64 {
+            assert!(since.elapsed() < process::PATIENCE, "{fault}: nothing is written");
+            std::thread::sleep(Duration::from_millis(5)); // polls a file, which gives no event
+        }
+        if fault == "disk" {
+            partial.write_all(faulty::OTHER)?;
+        }
+        source.go_on()?;
+        let failed = loop {
             match target.next()? {
-                FromWorker::Failed { failure, .. } => {
-                    assert!(fault != "none", "{failure}");
-                    assert_eq!(failure.reason, Reason::IntegrityError, "{fault}: {failure}");
-                    assert!(failure.message.contains(words), "{fault}: {failure}");
-                    break;
-                }
-                FromWorker::Received { .. } if fault == "none" => break,
-                FromWorker::Received { .. } => panic!("a wrong digest of {fault} was taken"),
+                FromWorker::Failed { failure, .. } => break Some(failure),
+                FromWorker::Received { .. } => break None,
                 _ => {}
             }
+        };
+        match (failed, words) {
+            (None, None) => {}
+            (Some(failure), Some(words)) if failure.message.contains(words) => {
+                assert_eq!(failure.reason, Reason::IntegrityError, "{fault}: {failure}");
+            }
+            (found, _) => panic!("{fault}: {found:?}"),
         }
     }
     Ok(())

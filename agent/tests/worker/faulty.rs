@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Instant;
 
 use nixl_connect::{Library, RdmaMetadata, Sender, Session, exit_now};
@@ -16,8 +16,8 @@ use super::Outcome;
 use super::process::{PATIENCE, nixl};
 
 /// The content that is sent, and the one that a wrong digest is of.
-const CONTENT: &[u8] = b"sent";
-const OTHER: &[u8] = b"else";
+pub const CONTENT: &[u8] = b"sent";
+pub const OTHER: &[u8] = b"else";
 /// The name of its NIXL agent.
 const NAME: &str = "faulty-source";
 
@@ -26,12 +26,13 @@ pub struct FaultySource {
     /// What the target is told about it.
     pub metadata: String,
     pub name: WorkerName,
+    input: ChildStdin,
     child: Child,
 }
 
 impl FaultySource {
-    /// Starts it. It sends one file to `offer` once the target is connected, with the digest of other bytes where
-    /// `fault` says: `file`, `whole` or `none`.
+    /// Starts it. It sends a manifest and one file's content to `offer`, and after [`FaultySource::go_on`] the rest, with
+    /// the digest of other bytes where `fault` says: in the `file`'s end, or for the `whole`.
     pub fn start(stream: StreamOptions, offer: &str, fault: &str) -> Outcome<Self> {
         let (library, plugins) = nixl();
         let mut child = Command::new(std::env::current_exe()?)
@@ -49,10 +50,10 @@ impl FaultySource {
             .stdout(Stdio::piped())
             .spawn()?;
         let output = child.stdout.take().ok_or("no pipe")?;
-        let input = child.stdin.take();
+        let input = child.stdin.take().ok_or("no pipe")?;
         // From here on its end is ours, whatever fails.
-        let mut source = Self { metadata: String::new(), name: WorkerName(NAME.into()), child };
-        writeln!(input.ok_or("no pipe")?, "{offer}")?;
+        let mut source = Self { metadata: String::new(), name: WorkerName(NAME.into()), input, child };
+        writeln!(source.input, "{offer}")?;
         for line in BufReader::new(output).lines() {
             if let Some((_, metadata)) = line?.split_once("@@") {
                 source.metadata = metadata.to_owned();
@@ -60,6 +61,11 @@ impl FaultySource {
             }
         }
         Err("the source said nothing".into())
+    }
+
+    /// Lets it send what follows the file's content.
+    pub fn go_on(&mut self) -> Outcome {
+        Ok(writeln!(self.input, "go on")?)
     }
 }
 
@@ -116,12 +122,16 @@ fn send() -> Outcome {
     let mut frames = FrameWriter::new(&mut slot, 0);
     let fits = frames.manifest(texts.iter().map(Vec::as_slice)) == entries.len()
         && frames.manifest_end(totals)
-        && frames.data(1, 0, CONTENT)
-        && frames.file_end(1, size, &file)
-        && frames.end(totals, &whole);
+        && frames.data(1, 0, CONTENT);
+    let length = frames.position();
+    slot.send(length)?;
+    std::io::stdin().read_line(&mut offer)?;
+    let mut slot = sender.slot(Instant::now() + PATIENCE)?;
+    let mut frames = FrameWriter::new(&mut slot, 0);
+    let fits = fits && frames.file_end(1, size, &file) && frames.end(totals, &whole);
     let length = frames.position();
     if !fits {
-        return Err("the frames do not fit into one chunk".into());
+        return Err("the frames do not fit into two chunks".into());
     }
     slot.send(length)?;
     // Fails when the target refuses, as it is meant to.
