@@ -3,10 +3,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::error::Error;
+use std::io::Write;
 
+use base64::Engine;
 use nixl_connect::{
-    AgentMetadata, CheckedMetadata, Connection, Device, Encoding, MAX_DESCRIPTORS, MemoryKind, MemorySection,
-    MetadataError, OperationKind, RdmaMetadata, Region, decode_agent_metadata, encode_agent_metadata,
+    AgentMetadata, CheckedMetadata, Connection, Device, Encoding, MAX_AGENT_METADATA, MAX_DESCRIPTORS,
+    MemoryKind, MemorySection, MetadataError, OperationKind, RdmaMetadata, Region, decode_agent_metadata,
+    encode_agent_metadata,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -243,6 +246,19 @@ fn an_error_names_the_place() {
         error,
         format!("damaged agent metadata: byte {}, section header: another word stands here", at - 8)
     );
+}
+
+#[test]
+fn a_bomb_is_not_inflated_beyond_the_bound() -> Outcome {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&vec![0; 128 * MAX_AGENT_METADATA])?;
+    let text = format!("b64:{}", base64::engine::general_purpose::STANDARD.encode(encoder.finish()?));
+    assert!(text.len() < MAX_AGENT_METADATA);
+    let (result, allocated) = allocated_by(|| decode_agent_metadata(&text));
+    assert_eq!(result, Err(MetadataError::Inflated));
+    // A buffer that doubles while it grows, each size counted.
+    assert!(allocated <= 8 * MAX_AGENT_METADATA, "{allocated} bytes");
+    Ok(())
 }
 
 /// No panic, memory within the bound, and what is taken is exactly what the bytes say.
