@@ -22,7 +22,8 @@ fn signal(pid: i32, signal: Signal) -> Result<()> {
     Ok(kill_process(Pid::from_raw(pid).context("a pid")?, signal)?)
 }
 
-fn is_gone(pid: i32) -> bool {
+/// Whether a process has ended.
+pub(crate) fn is_gone(pid: i32) -> bool {
     // A zombie runs no code and has no memory: for what it could do it is gone.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))

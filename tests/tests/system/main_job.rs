@@ -15,6 +15,8 @@ use nixl_transfer_tests::{
 };
 use serde_json::{Value, json};
 
+use crate::faults::is_gone;
+
 const SOON: Duration = Duration::from_secs(30);
 const MIB: u64 = 1 << 20;
 
@@ -186,6 +188,8 @@ async fn suspend_stops_and_resume_goes_on() -> Result<()> {
     write_file(&cluster.path("a", "large"), 1024 * MIB, 1)?;
     cluster.apply(&one_to_one("pause", ("a", "large"), ("b", "large")))?;
     cluster.wait_partial("b", 10 * MIB, SOON).await?;
+    let busy = cluster.busy_workers("b");
+    ensure!(!busy.is_empty(), "no worker writes");
     patch(&cluster, "pause", json!({"suspend": true})).await?;
     let suspended = cluster
         .wait_for("pause", SOON, "suspended", |job| condition_of(job, condition::SUSPENDED).is_some())
@@ -193,6 +197,10 @@ async fn suspend_stops_and_resume_goes_on() -> Result<()> {
     let (ready, reason, _) = condition_of(&suspended, condition::READY).context("Ready")?;
     ensure!((ready.as_str(), reason.as_str()) == ("False", "Suspended"), "{ready} {reason}");
     ensure!(condition_of(&suspended, condition::RECONCILING).is_none());
+    // Before a half is reported as ended its worker is, or a peer could still write into its memory.
+    for worker in busy {
+        ensure!(is_gone(worker.pid), "the target is reported as ended, and its worker {} lives", worker.pid);
+    }
     cluster.assert_nothing_left(&["a", "b"], SOON).await?;
     ensure!(!cluster.path("b", "large").exists(), "a suspended file has a name already");
 
