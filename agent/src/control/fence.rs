@@ -42,13 +42,16 @@ struct Shared {
     /// Another agent holds the Lease.
     lost: AtomicBool,
     tell: watch::Sender<bool>,
+    /// How often it fell; a fall that was over before anyone looked still counts.
+    falls: watch::Sender<u64>,
 }
 
 impl Fence {
     /// Fenced until the first renewal.
     pub fn new() -> Self {
         let (tell, changes) = watch::channel(true);
-        let shared = Shared { renewed: AtomicU64::new(0), lost: AtomicBool::new(false), tell };
+        let falls = watch::Sender::new(0);
+        let shared = Shared { renewed: AtomicU64::new(0), lost: AtomicBool::new(false), tell, falls };
         Self { shared: Arc::new(shared), changes }
     }
 
@@ -60,6 +63,18 @@ impl Fence {
     /// True while fenced.
     pub fn changes(&self) -> watch::Receiver<bool> {
         self.changes.clone()
+    }
+
+    /// Resolves when the agent is fenced, or was since this was called, be it for a moment.
+    pub fn fallen(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut falls = self.shared.falls.subscribe();
+        let fallen = !self.may_commit();
+        async move {
+            if !fallen {
+                // An error means that the fence is gone, and with it the right to commit.
+                let _ = falls.changed().await;
+            }
+        }
     }
 
     fn may_commit_at(&self, now: Moment) -> bool {
@@ -85,7 +100,10 @@ impl Fence {
 
     pub(super) fn update(&self, now: Moment) {
         let fenced = !self.may_commit_at(now);
-        self.shared.tell.send_if_modified(|told| std::mem::replace(told, fenced) != fenced);
+        let turned = self.shared.tell.send_if_modified(|told| std::mem::replace(told, fenced) != fenced);
+        if turned && fenced {
+            self.shared.falls.send_modify(|falls| *falls += 1);
+        }
     }
 
     /// How long until it will be fenced if nothing is renewed.
@@ -125,5 +143,18 @@ mod tests {
         fence.lost();
         fence.renewed(Moment::now());
         assert!(!fence.may_commit() && *fence.changes().borrow());
+    }
+
+    #[tokio::test]
+    async fn a_fall_that_is_over_is_not_missed() {
+        let fence = Fence::new();
+        fence.renewed(Moment::now());
+        let fallen = fence.fallen();
+        // A machine that slept: fenced, and renewed in the same turn.
+        fence.update(Moment(Moment::now().0 + FENCE_AFTER));
+        fence.renewed(Moment::now());
+        assert!(fence.may_commit());
+        tokio::time::timeout(Duration::from_secs(5), fallen).await.expect("the fall was missed");
+        assert!(tokio::time::timeout(Duration::from_millis(20), fence.fallen()).await.is_err());
     }
 }

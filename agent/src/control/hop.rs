@@ -80,7 +80,7 @@ impl Hop {
     /// Something that ends the hop early: cancellation, loss of the Lease, the agent's own end.
     pub fn interrupt(&self, side: Side) -> impl Future<Output = Ending> + Send + use<> {
         let mut updates = self.updates.clone();
-        let mut fenced = self.context.fence.changes();
+        let fallen = self.context.fence.fallen();
         let mut shutdown = self.context.shutdown.clone();
         let instance = self.context.instance.clone();
         async move {
@@ -89,7 +89,7 @@ impl Hop {
             });
             tokio::select! {
                 _ = cancelled => Ending::Cancelled,
-                _ = fenced.wait_for(|fenced| *fenced) => Ending::Failed(Failure::new(
+                () = fallen => Ending::Failed(Failure::new(
                     Reason::AgentNotReady,
                     "the agent could not renew its Lease and has ended its transfers; look at the network between the \
                      node and the API server",

@@ -289,3 +289,13 @@ async fn one_hop_costs_at_most_eight_writes_and_idle_agents_only_their_leases() 
     ensure!(writes.values().sum::<u64>() <= 8, "{writes:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_within_one_node_arrives() -> Result<()> {
+    let cluster = Setup::nodes(&["a"]).start().await?;
+    write_tree(&cluster.path("a", "in"), 20, 5 * MIB)?;
+    cluster.apply(&one_to_one("local", ("a", "in"), ("a", "copy")))?;
+    cluster.wait_complete("local", SOON).await?;
+    assert_same(&cluster.path("a", "in"), &cluster.path("a", "copy"))?;
+    cluster.assert_nothing_left(&["a"], SOON).await
+}

@@ -83,9 +83,17 @@ fn cargo(arguments: &[&str]) -> Result<()> {
     run(&mut command(arguments))
 }
 
+/// cargo as the user would call it. `cargo xtask` has set variables about the package xtask; build scripts that look at
+/// them would run again at every change between this and a plain `cargo build`, and with them half of the workspace.
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(of_package) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
