@@ -3,6 +3,7 @@
 
 pub mod actor;
 pub mod connection;
+pub mod events;
 pub mod fence;
 pub mod hop;
 pub mod inventory;

@@ -19,13 +19,13 @@ use nixl_transfer_crds::{
 };
 
 use super::{
+    events,
     hop::{Ending, Hop},
     network,
     order::Order,
     report::{Half, Report},
-    source_runs::{Seat, worker_lost},
+    source_runs::Seat,
     staging::Share,
-    workers::WorkerEvent,
 };
 use crate::{
     protocol::{
@@ -110,7 +110,7 @@ async fn phases(
         .await
         .map_err(|error| Failure::new(Reason::IoError, format!("walking the source failed: {error}")))??;
 
-    let metadata = prepared(seat).await?;
+    let metadata = events::prepared(&mut seat.events).await?;
     report.set(Half::Source(SourceSide {
         state: SideState::Prepared,
         agent_metadata: Some(metadata),
@@ -124,21 +124,11 @@ async fn phases(
     // A worker that dies meanwhile is told at once, not when the other side is ready.
     let (metadata, peer) = tokio::select! {
         found = hop.peer(Side::Source) => found?,
-        failure = lost(seat) => return Err(failure),
+        failure = events::lost(&mut seat.events) => return Err(failure),
     };
     super::metadata::check_rdma(&metadata, &peer)?;
     seat.send(ToWorker::Connect { hop: seat.hop, metadata, worker: WorkerName(peer) }, Vec::new()).await?;
     feed(hop, seat, &tree).await
-}
-
-async fn prepared(seat: &mut Seat) -> Result<String, Failure> {
-    loop {
-        match next(seat).await? {
-            FromWorker::Prepared { metadata, .. } => return super::metadata::bounded(metadata),
-            FromWorker::Failed { failure, .. } => return Err(failure),
-            _ => {}
-        }
-    }
 }
 
 /// Hands over the manifest, then open files as the worker gets through them, until everything is sent.
@@ -160,7 +150,7 @@ async fn feed(hop: &Hop, seat: &mut Seat, tree: &SourceTree) -> Result<(), Failu
             seat.send(ToWorker::Files { hop: seat.hop, indices: batch.to_vec() }, descriptors).await?;
             opened += batch.len();
         }
-        match next(seat).await? {
+        match events::next(&mut seat.events).await? {
             FromWorker::Consumed { below, .. } => {
                 consumed = files.partition_point(|index| *index < below).max(consumed)
             }
@@ -175,25 +165,6 @@ async fn feed(hop: &Hop, seat: &mut Seat, tree: &SourceTree) -> Result<(), Failu
             FromWorker::Failed { failure, .. } => return Err(failure),
             _ => {}
         }
-    }
-}
-
-/// Waits for the worker to fail or end; before it is connected it has nothing else to say.
-async fn lost(seat: &mut Seat) -> Failure {
-    loop {
-        match next(seat).await {
-            Ok(FromWorker::Failed { failure, .. }) | Err(failure) => return failure,
-            Ok(_) => {}
-        }
-    }
-}
-
-async fn next(seat: &mut Seat) -> Result<FromWorker, Failure> {
-    // The worker has deadlines of its own, and the pool ends one that hangs; either way an event comes.
-    match seat.events.recv().await {
-        Some(WorkerEvent::Message(message)) => Ok(message),
-        Some(WorkerEvent::Gone { status }) => Err(worker_lost(&status)),
-        None => Err(worker_lost("its connection is closed")),
     }
 }
 

@@ -9,9 +9,9 @@ use std::{
     },
 };
 
-use nixl_transfer_crds::Reason;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
+use super::events::worker_lost;
 use super::workers::{Worker, WorkerEvent, WorkerSender, Workers};
 use crate::protocol::{Failure, FromWorker, HopId, Network, ToWorker, WorkerName};
 
@@ -192,12 +192,4 @@ fn hop_of(message: &FromWorker) -> Option<HopId> {
         | FromWorker::Failed { hop, .. } => Some(*hop),
         FromWorker::Pong { .. } | FromWorker::Ready { .. } | FromWorker::NotReady { .. } => None,
     }
-}
-
-/// What a hop reports when its worker is gone.
-pub fn worker_lost(status: &str) -> Failure {
-    Failure::new(
-        Reason::WorkerLost,
-        format!("the worker process ended while it worked on the task: {status}"),
-    )
 }

@@ -16,17 +16,17 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
+    events,
     hop::{Ending, Hop},
     network,
     order::Order,
     receive::{Arrival, Received},
     report::{Half, Report},
-    source_runs::worker_lost,
     staging::Share,
     workers::{Worker, WorkerEvent},
 };
 use crate::{
-    protocol::{Failure, FromWorker, HopId, ToWorker, WorkerName},
+    protocol::{Failure, HopId, ToWorker, WorkerName},
     volume::{Destination, DestinationLock, Volume},
 };
 
@@ -123,13 +123,7 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
     let key = Uuid::new_v4().to_string();
     let open = ToWorker::OpenTarget { hop: HOP, stream, read_back: spec.integrity.read_back, key };
     worker.sender().send(open, Vec::new()).await?;
-    let metadata = loop {
-        match next(worker).await? {
-            FromWorker::Prepared { metadata, .. } => break super::metadata::bounded(metadata)?,
-            FromWorker::Failed { failure, .. } => return Err(failure),
-            _ => {}
-        }
-    };
+    let metadata = events::prepared(&mut worker.events).await?;
     hop.context.metrics.stage("prepare", since.elapsed());
     half.state = SideState::Prepared;
     half.rdma_metadata = Some(metadata);
@@ -142,7 +136,7 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
     // A worker that dies meanwhile is told at once, not when the other side is ready.
     let (metadata, peer) = tokio::select! {
         found = hop.peer(Side::Target) => found?,
-        failure = lost(worker) => return Err(failure),
+        failure = events::lost(&mut worker.events) => return Err(failure),
     };
     super::metadata::check_agent(&metadata, &peer)?;
     let connect = ToWorker::Connect { hop: HOP, metadata, worker: WorkerName(peer) };
@@ -201,7 +195,7 @@ async fn take_in(
     let namespace = hop.namespace();
     loop {
         // What came last is written even when nothing follows it for long, as while a large file is synced.
-        let step = match tokio::time::timeout(PROGRESS_EVERY, next(worker)).await {
+        let step = match tokio::time::timeout(PROGRESS_EVERY, events::next(&mut worker.events)).await {
             Ok(message) => {
                 let message = message?;
                 tokio::task::block_in_place(|| received.take(message, &|| fence.may_commit()))
@@ -235,24 +229,6 @@ async fn take_in(
     }
 }
 
-/// Waits for the worker to fail or end; before it is connected it has nothing else to say.
-async fn lost(worker: &mut Worker) -> Failure {
-    loop {
-        match next(worker).await {
-            Ok(FromWorker::Failed { failure, .. }) | Err(failure) => return failure,
-            Ok(_) => {}
-        }
-    }
-}
-
-async fn next(worker: &mut Worker) -> Result<FromWorker, Failure> {
-    match worker.events.recv().await {
-        Some(WorkerEvent::Message(message)) => Ok(message),
-        Some(WorkerEvent::Gone { status }) => Err(worker_lost(&status)),
-        None => Err(worker_lost("its connection is closed")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -262,7 +238,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::protocol::Counters;
+    use crate::protocol::{Counters, FromWorker};
 
     async fn is_pending(mut future: Pin<&mut impl Future<Output = ()>>) -> bool {
         poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await

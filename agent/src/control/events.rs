@@ -1,0 +1,45 @@
+//! What the two sides of a hop wait for from their worker, said once: the next message, the metadata, the worker's end.
+
+use nixl_transfer_crds::Reason;
+use tokio::sync::mpsc;
+
+use super::workers::WorkerEvent;
+use crate::protocol::{Failure, FromWorker};
+
+/// The next message. The worker has deadlines of its own, and the pool ends one that hangs; either way an event comes.
+pub async fn next(events: &mut mpsc::Receiver<WorkerEvent>) -> Result<FromWorker, Failure> {
+    match events.recv().await {
+        Some(WorkerEvent::Message(message)) => Ok(message),
+        Some(WorkerEvent::Gone { status }) => Err(worker_lost(&status)),
+        None => Err(worker_lost("its connection is closed")),
+    }
+}
+
+/// The metadata of our side, when the worker has it; bounded as a status is.
+pub async fn prepared(events: &mut mpsc::Receiver<WorkerEvent>) -> Result<String, Failure> {
+    loop {
+        match next(events).await? {
+            FromWorker::Prepared { metadata, .. } => return super::metadata::bounded(metadata),
+            FromWorker::Failed { failure, .. } => return Err(failure),
+            _ => {}
+        }
+    }
+}
+
+/// Waits for the worker to fail or end; before it is connected it has nothing else to say.
+pub async fn lost(events: &mut mpsc::Receiver<WorkerEvent>) -> Failure {
+    loop {
+        match next(events).await {
+            Ok(FromWorker::Failed { failure, .. }) | Err(failure) => return failure,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// What a hop reports when its worker is gone.
+pub fn worker_lost(status: &str) -> Failure {
+    Failure::new(
+        Reason::WorkerLost,
+        format!("the worker process ended while it worked on the task: {status}"),
+    )
+}
