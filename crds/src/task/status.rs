@@ -97,11 +97,14 @@ pub struct Operation {
     pub status: OperationState,
 }
 
+/// The rule of both halves: the place of a state in the order never falls, and a terminal one stays.
+const FORWARD_ONLY: &str = "{'Pending': 0, 'Prepared': 1, 'Active': 2, 'Succeeded': 3, 'Failed': 3, 'Cancelled': 3}[oldSelf.state] < 3 ? {'Pending': 0, 'Prepared': 1, 'Active': 2, 'Succeeded': 3, 'Failed': 3, 'Cancelled': 3}[self.state] >= {'Pending': 0, 'Prepared': 1, 'Active': 2, 'Succeeded': 3, 'Failed': 3, 'Cancelled': 3}[oldSelf.state] : self.state == oldSelf.state";
+
 /// The source's half.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("{'Pending': 0, 'Prepared': 1, 'Active': 2, 'Succeeded': 3, 'Failed': 3, 'Cancelled': 3}[oldSelf.state] < 3 ? {'Pending': 0, 'Prepared': 1, 'Active': 2, 'Succeeded': 3, 'Failed': 3, 'Cancelled': 3}[self.state] >= {'Pending': 0, 'Prepared': 1, 'Active': 2, 'Succeeded': 3, 'Failed': 3, 'Cancelled': 3}[oldSelf.state] : self.state == oldSelf.state").message("a side's state only goes forward")
+    validation = Rule::new(FORWARD_ONLY).message("a side's state only goes forward")
 )]
 pub struct SourceSide {
     /// How far it is.
@@ -135,7 +138,7 @@ pub struct SourceSide {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("{'Pending': 0, 'Prepared': 1, 'Active': 2, 'Succeeded': 3, 'Failed': 3, 'Cancelled': 3}[oldSelf.state] < 3 ? {'Pending': 0, 'Prepared': 1, 'Active': 2, 'Succeeded': 3, 'Failed': 3, 'Cancelled': 3}[self.state] >= {'Pending': 0, 'Prepared': 1, 'Active': 2, 'Succeeded': 3, 'Failed': 3, 'Cancelled': 3}[oldSelf.state] : self.state == oldSelf.state").message("a side's state only goes forward")
+    validation = Rule::new(FORWARD_ONLY).message("a side's state only goes forward")
 )]
 pub struct TargetSide {
     /// How far it is.
