@@ -95,8 +95,6 @@ pub struct Config {
     /// Address of /metrics, /readyz and /healthz; port 0 takes a free one and logs it.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Directory for what the agent keeps between starts.
-    pub state_dir: PathBuf,
     /// Where NIXL is, as workers see it.
     pub nixl: NixlConfig,
     /// Network of the workers.

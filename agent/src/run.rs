@@ -56,8 +56,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     if let Some(chunk) = config.faults.corrupt_chunk {
         warn!(chunk, "faults.corruptChunk is set: data is damaged on purpose, for tests only");
     }
-    std::fs::create_dir_all(&config.state_dir)
-        .with_context(|| format!("stateDir {}: cannot be made", config.state_dir.display()))?;
     let client = client(&config).await?;
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("listen {}", config.listen))?;

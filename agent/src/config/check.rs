@@ -148,7 +148,6 @@ fn check(config: &Config) -> Result<(), Problem> {
         }
         Err(error) => return Err(problem("staging", error.to_string(), "give 1Mi to 64Gi")),
     }
-    absolute("stateDir", &config.state_dir)?;
     absolute("nixl.library", &config.nixl.library)?;
     absolute("nixl.plugins", &config.nixl.plugins)?;
     if let Some(launcher) = &config.launcher {
@@ -240,7 +239,6 @@ mod tests {
 
     const GOOD: &str = r#"
 nodeName: node-a
-stateDir: /var/lib/nixl-transfer
 nixl: {library: /n/libnixl_capi.so, plugins: /n/plugins}
 volumes: [{name: data, path: /data, allowedNamespaces: ["*"]}]
 "#;
@@ -277,8 +275,6 @@ volumes: [{name: data, path: /data, allowedNamespaces: ["*"]}]
             "lo,eth0",
         ),
         ("nodeName: node-a", "nodeName: node-a\nlauncher: {socket: run/l}", "launcher.socket", "run/l"),
-        ("stateDir: /var/lib/nixl-transfer", "stateDir: state", "stateDir", "state"),
-        ("stateDir: /var/lib/nixl-transfer", "", "stateDir", "missing"),
         ("/n/libnixl_capi.so", "libnixl_capi.so", "nixl.library", "libnixl_capi.so"),
         ("name: data", "name: Data", "volumes[0].name", "Data"),
         ("path: /data", "path: data", "volumes[0].path", "data"),

@@ -202,9 +202,6 @@ impl Destination {
             .ok_or_else(|| Failure::new(Reason::IntegrityError, "a file has no digest"))
     }
 
-    /// Gives up: the partial files are removed. Dropping does the same.
-    pub fn abandon(self) {}
-
     /// The place and size of a regular file of the manifest.
     fn file(&self, index: u32) -> Result<(VolumePath, u64), Failure> {
         if self.totals.is_none() {

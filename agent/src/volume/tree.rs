@@ -60,15 +60,6 @@ impl SourceTree {
         beneath::read_located(&handle).map_err(|error| beneath::failure("opening", &self.place(index), error))
     }
 
-    /// Whether every regular file is still what it was when it was walked: to be asked when all was read.
-    ///
-    /// # Errors
-    /// `SourceChanged` for the first that is not.
-    pub fn unchanged(&self) -> Result<(), Failure> {
-        let mut files = (0_u32..).zip(&self.identities).filter(|(_, identity)| identity.is_some());
-        files.try_for_each(|(index, _)| self.locate(index).map(drop))
-    }
-
     fn locate(&self, index: u32) -> Result<OwnedFd, Failure> {
         let Some(Some(before)) = self.identities.get(index as usize) else {
             let message = format!("entry {index} of the manifest is no regular file");

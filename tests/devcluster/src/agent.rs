@@ -1,4 +1,4 @@
-//! One agent as a child process: a node of its own, with its own volume directories, state and configuration.
+//! One agent as a child process: a node of its own, with its own volume directories and configuration.
 
 mod config;
 
@@ -84,7 +84,6 @@ impl Agent {
     pub fn start(cluster: &ClusterDir, plane: &ControlPlane, options: AgentOptions) -> Result<Self> {
         let directory = Self::directory_in(cluster, &options.node);
         private_dir(&directory)?;
-        private_dir(&directory.join("state"))?;
         let mut volumes = BTreeMap::new();
         for volume in &options.volumes {
             let path = volume.path.clone().unwrap_or_else(|| directory.join("volumes").join(&volume.name));
@@ -94,10 +93,7 @@ impl Agent {
         let port = free_port()?;
         let config = directory.join("agent.yaml");
         let kubeconfig = plane.kubeconfig(&agent_user(&options.node));
-        write_secret(
-            &config,
-            &config::render(&options, &kubeconfig, port, &directory.join("state"), &volumes),
-        )?;
+        write_secret(&config, &config::render(&options, &kubeconfig, port, &volumes))?;
         let launch = Launch {
             name: format!("agent-{}", options.node),
             program: options.binary,

@@ -115,7 +115,6 @@ mod tests {
 
     const CONFIG: &str = "
 nodeName: a
-stateDir: /s
 nixl: {library: /l, plugins: /p}
 slots: 3
 volumes: []

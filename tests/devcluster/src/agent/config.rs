@@ -12,7 +12,6 @@ pub(super) fn render(
     options: &AgentOptions,
     kubeconfig: &Path,
     port: u16,
-    state: &Path,
     directories: &BTreeMap<String, PathBuf>,
 ) -> String {
     let volumes: Vec<Value> = options
@@ -32,7 +31,6 @@ pub(super) fn render(
         "kubeconfig": kubeconfig,
         "leaseNamespace": SYSTEM_NAMESPACE,
         "listen": format!("127.0.0.1:{port}"),
-        "stateDir": state,
         "nixl": {"library": options.nixl.library, "plugins": options.nixl.plugins},
         "network": {"devices": ["lo"]},
         "slots": 4,

@@ -165,20 +165,18 @@ fn the_fence_is_asked_right_before_the_rename_and_obeyed() {
 fn partial_files_go_with_the_destination() {
     let fixture = Fixture::new();
     let entries = [directory("", 0o755), file("a", 4), file("b", 4)];
-    for give_up in [|destination: Destination| destination.abandon(), drop::<Destination>] {
-        let mut destination = fixture.accept("out", WritePolicy::Overwrite, &entries).unwrap();
-        let stored = store(&mut destination, 1, "data").unwrap();
-        destination.commit(&stored, &|| true).unwrap();
-        let (held, _) = destination.partial(2).unwrap();
-        assert!(fixture.partials()[0].join("2").exists());
-        assert!(destination.partial(2).is_err(), "once per file");
-        let failure = destination.finish(Algorithm::Xxh3, &|| true).unwrap_err();
-        assert!(failure.message.contains("1 of 2"), "{failure}");
-        give_up(destination);
-        assert!(fixture.partials().is_empty());
-        drop(held);
-        assert!(fixture.path("out/a").exists(), "what has its name stays");
-    }
+    let mut destination = fixture.accept("out", WritePolicy::Overwrite, &entries).unwrap();
+    let stored = store(&mut destination, 1, "data").unwrap();
+    destination.commit(&stored, &|| true).unwrap();
+    let (held, _) = destination.partial(2).unwrap();
+    assert!(fixture.partials()[0].join("2").exists());
+    assert!(destination.partial(2).is_err(), "once per file");
+    let failure = destination.finish(Algorithm::Xxh3, &|| true).unwrap_err();
+    assert!(failure.message.contains("1 of 2"), "{failure}");
+    drop(destination);
+    assert!(fixture.partials().is_empty());
+    drop(held);
+    assert!(fixture.path("out/a").exists(), "what has its name stays");
 }
 
 #[test]
