@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::metadata::MemoryKind;
+
 /// A memory's device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Device {
@@ -33,6 +35,14 @@ impl Device {
         match self {
             Self::Cpu => 0,
             Self::Cuda(index) | Self::Xpu(index) => u64::from(index),
+        }
+    }
+
+    /// NIXL's kind of memory for this device.
+    pub fn memory_kind(self) -> MemoryKind {
+        match self {
+            Self::Cpu => MemoryKind::Dram,
+            Self::Cuda(_) | Self::Xpu(_) => MemoryKind::Vram,
         }
     }
 }

@@ -2,7 +2,6 @@
 //! stands the staged stream ([`Sender`], [`Receiver`]). [`RdmaMetadata`] is wire-compatible with Dynamo's
 //! `nixl_connect`. Nothing here knows of Kubernetes, of files, or of runs.
 
-mod descriptor;
 mod device;
 mod digest;
 mod ending;
@@ -14,7 +13,6 @@ mod session;
 mod status;
 mod stream;
 
-pub use descriptor::Descriptor;
 pub use device::{Device, DeviceError};
 pub use digest::chunk_digest;
 pub use ending::exit_now;
@@ -23,7 +21,7 @@ pub use memory::{Arena, Slot};
 pub use metadata::{
     AgentMetadata, BlobError, CheckedMetadata, Connection, Encoding, MAX_AGENT_METADATA, MAX_DESCRIPTORS,
     MAX_NOTIFICATION_KEY, MemoryKind, MemorySection, MetadataError, OperationKind, RdmaMetadata, Region,
-    decode_agent_metadata, encode_agent_metadata,
+    SerializedDescriptor, decode_agent_metadata, encode_agent_metadata,
 };
 pub use session::{Session, SessionError, SessionStatistics};
 pub use status::OperationStatus;

@@ -6,12 +6,14 @@ mod checked;
 mod codec;
 mod rdma;
 mod reader;
+mod serialized;
 
 pub use blob::{AgentMetadata, Connection, MemoryKind, MemorySection, Region};
 pub use checked::CheckedMetadata;
 pub use codec::{Encoding, decode_agent_metadata, encode_agent_metadata};
 pub use rdma::{OperationKind, RdmaMetadata};
 pub use reader::BlobError;
+pub use serialized::SerializedDescriptor;
 
 /// Most bytes that agent metadata may have when inflated. A real one with thousands of regions has 240 KB.
 pub const MAX_AGENT_METADATA: usize = 1024 * 1024;

@@ -60,7 +60,7 @@ fn failure(field: &str, error: MetadataError) -> Failure {
 mod tests {
     use super::*;
     use nixl_connect::{
-        AgentMetadata, Connection, Descriptor, Device, Encoding, MemoryKind, MemorySection, Region,
+        AgentMetadata, Connection, Device, Encoding, MemoryKind, MemorySection, Region, SerializedDescriptor,
         encode_agent_metadata,
     };
 
@@ -81,7 +81,7 @@ mod tests {
     }
 
     fn rdma(name: &str, kind: OperationKind) -> String {
-        let descriptor = Descriptor { device: Device::Cpu, ptr: PLACE.0, size: PLACE.1 };
+        let descriptor = SerializedDescriptor { device: Device::Cpu, ptr: PLACE.0, size: PLACE.1 };
         RdmaMetadata::new(vec![descriptor], agent(name), "key".into(), kind).unwrap().to_json()
     }
 

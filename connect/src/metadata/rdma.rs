@@ -4,10 +4,9 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    CheckedMetadata, MAX_AGENT_METADATA, MAX_DESCRIPTORS, MAX_NOTIFICATION_KEY, MemoryKind, MetadataError,
+    CheckedMetadata, MAX_AGENT_METADATA, MAX_DESCRIPTORS, MAX_NOTIFICATION_KEY, MetadataError,
+    SerializedDescriptor,
 };
-use crate::descriptor::Descriptor;
-use crate::device::Device;
 
 /// Room for the metadata in its longer form and for every descriptor.
 const MAX_TEXT: usize = 3 * MAX_AGENT_METADATA;
@@ -35,7 +34,7 @@ impl Serialize for OperationKind {
 /// the bytes that were read.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct RdmaMetadata {
-    descriptors: Vec<Descriptor>,
+    descriptors: Vec<SerializedDescriptor>,
     #[serde(rename = "nixl_metadata")]
     encoded: String,
     notification_key: String,
@@ -49,7 +48,7 @@ pub struct RdmaMetadata {
 #[serde(deny_unknown_fields)]
 struct Wire {
     #[serde(deserialize_with = "bounded")]
-    descriptors: Vec<Descriptor>,
+    descriptors: Vec<SerializedDescriptor>,
     nixl_metadata: String,
     notification_key: String,
     operation_kind: i64,
@@ -61,7 +60,7 @@ impl RdmaMetadata {
     /// # Errors
     /// As [`RdmaMetadata::parse`]: what this crate would refuse to read it does not write.
     pub fn new(
-        descriptors: Vec<Descriptor>,
+        descriptors: Vec<SerializedDescriptor>,
         encoded: String,
         notification_key: String,
         operation_kind: OperationKind,
@@ -69,7 +68,7 @@ impl RdmaMetadata {
         if descriptors.is_empty() || descriptors.len() > MAX_DESCRIPTORS {
             return Err(MetadataError::DescriptorCount(descriptors.len()));
         }
-        let faults = descriptors.iter().map(Descriptor::fault).enumerate();
+        let faults = descriptors.iter().map(SerializedDescriptor::fault).enumerate();
         if let Some((index, fault)) = faults.filter_map(|(index, fault)| Some((index, fault?))).next() {
             return Err(MetadataError::Descriptor { index, fault });
         }
@@ -78,11 +77,7 @@ impl RdmaMetadata {
         }
         let agent = CheckedMetadata::decode(&encoded, None)?;
         let unregistered = descriptors.iter().position(|descriptor| {
-            let kind = match descriptor.device {
-                Device::Cpu => MemoryKind::Dram,
-                Device::Cuda(_) | Device::Xpu(_) => MemoryKind::Vram,
-            };
-            !agent.holds(kind, descriptor.ptr, descriptor.size)
+            !agent.holds(descriptor.device.memory_kind(), descriptor.ptr, descriptor.size)
         });
         if let Some(index) = unregistered {
             return Err(MetadataError::Unregistered(index));
@@ -115,7 +110,7 @@ impl RdmaMetadata {
     }
 
     /// The memory on offer.
-    pub fn descriptors(&self) -> &[Descriptor] {
+    pub fn descriptors(&self) -> &[SerializedDescriptor] {
         &self.descriptors
     }
 
@@ -148,10 +143,10 @@ impl std::fmt::Debug for RdmaMetadata {
 }
 
 /// Stops reading at the first descriptor too many, instead of building a list of what a long text can hold.
-fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Descriptor>, D::Error> {
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SerializedDescriptor>, D::Error> {
     struct Bounded;
     impl<'de> serde::de::Visitor<'de> for Bounded {
-        type Value = Vec<Descriptor>;
+        type Value = Vec<SerializedDescriptor>;
 
         fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             write!(formatter, "1 to {MAX_DESCRIPTORS} descriptors")

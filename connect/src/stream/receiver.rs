@@ -11,11 +11,10 @@ use super::progress::Progress;
 use super::receive_state::{Arrival, Next, ReceiveState};
 use super::ring::Ring;
 use super::waiting::{AbortHandle, Faulty, Waiting};
-use crate::descriptor::Descriptor;
 use crate::device::Device;
 use crate::digest::chunk_digest;
 use crate::memory::Slot;
-use crate::metadata::{CheckedMetadata, OperationKind, RdmaMetadata};
+use crate::metadata::{CheckedMetadata, OperationKind, RdmaMetadata, SerializedDescriptor};
 use crate::session::{Claim, Endpoint, EndpointId, Link, Session};
 
 /// The passive end of a stream from one sender.
@@ -52,7 +51,7 @@ impl Receiver {
         let ring = Ring::new(slots, chunk_size)?;
         let link = session.link().clone();
         let (_, slots) = ring.map(&link)?;
-        let descriptor = |slot: &Slot| Descriptor {
+        let descriptor = |slot: &Slot| SerializedDescriptor {
             device: Device::Cpu,
             ptr: slot.address() as u64,
             size: slot.len() as u64,

@@ -7,7 +7,7 @@ use crate::device::Device;
 /// Memory of some process, named by address. The field order is the wire's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Descriptor {
+pub struct SerializedDescriptor {
     /// Where the memory lives.
     pub device: Device,
     /// First byte, an address in the owner's process; never 0.
@@ -16,9 +16,9 @@ pub struct Descriptor {
     pub size: u64,
 }
 
-impl Descriptor {
+impl SerializedDescriptor {
     /// What is wrong with the numbers, if anything.
-    pub(crate) fn fault(&self) -> Option<&'static str> {
+    pub(super) fn fault(&self) -> Option<&'static str> {
         if self.ptr == 0 {
             return Some("ptr is 0");
         }
