@@ -22,6 +22,9 @@ pub const MAX_DESCRIPTORS: usize = 4096;
 /// Longest notification key, in bytes.
 pub const MAX_NOTIFICATION_KEY: usize = 256;
 
+/// The backend by which peers are reached.
+const UCX: &str = "UCX";
+
 /// Why metadata of a peer is refused. Every one of these is final: the same text will be refused again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {

@@ -1,4 +1,4 @@
-//! A session: a handle to the one thread that owns a NIXL agent, its registered memory, posted writes and
+//! A session: a handle to the one thread that owns a NIXL agent, its registered memory, posted transfers and
 //! notifications. Everything else talks to it by channel; every answer has a deadline. I/O happens on that thread.
 
 mod command;
@@ -17,14 +17,15 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub(crate) use command::{RegionId, Write};
+pub(crate) use command::{Answer, Begin, Local, Offer, Opened, RegionId, Transfer};
 pub(crate) use endpoint::{Claim, Endpoint, EndpointId};
 pub use error::SessionError;
+pub(crate) use regions::Backing;
 
 use crate::library::Library;
 use crate::memory::Arena;
 use crate::metadata::{CheckedMetadata, Encoding, MemoryKind, encode_agent_metadata};
-use command::{Command, Reply};
+use command::{Census, Command, Reply};
 
 /// Longest wait for the session's thread to answer a command. The slowest one, the first load of the UCX plugin, takes
 /// half a second on an idle machine.
@@ -34,29 +35,41 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// UCX, the one backend of a session.
 const BACKEND: &str = "UCX";
 
-/// Figures of a session since its start.
+/// What a session did since its start, and what it holds now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionStatistics {
-    /// Notifications that no open stream claimed.
+    /// Notifications that nobody claimed, since the start.
     pub foreign_notifications: u64,
-    /// Writes posted to NIXL.
-    pub writes: u64,
+    /// Transfers posted to NIXL, since the start.
+    pub transfers: u64,
+    /// Bytes of memory that stay mapped until the process ends, because a peer may still reach them.
+    pub abandoned_bytes: u64,
+    /// Streams and operations that are open.
+    pub endpoints: usize,
+    /// Ranges of memory that are registered.
+    pub regions: usize,
+    /// Transfers that were begun and have not ended.
+    pub in_flight: usize,
+    /// Peers that are known, lost ones too.
+    pub peers: usize,
+    /// Ranges of peers' memory that NIXL has been told of.
+    pub peer_regions: usize,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) foreign: AtomicU64,
-    pub(crate) writes: AtomicU64,
+    pub(crate) transfers: AtomicU64,
+    pub(crate) abandoned: AtomicU64,
 }
 
 /// A NIXL agent of this process. Streams hold what they need of it, but end when it is dropped.
 ///
-/// When it is dropped or closed with a write still in flight, the agent and the memory are left as they are: NIXL cannot
-/// take a write back, so only the end of the process ends it. Workers end with `_exit`.
+/// When it is dropped or closed with a transfer still in flight, the agent and the memory are left as they are: NIXL cannot
+/// take a transfer back, so only the end of the process ends it. Workers end with `_exit`.
 #[derive(Debug)]
 pub struct Session {
     link: Link,
-    counters: Arc<Counters>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -79,8 +92,8 @@ impl Session {
         let thread = std::thread::Builder::new()
             .name("nixl-session".to_owned())
             .spawn(move || owner::run(&thread_name, thread_counters, &started, &inbox))
-            .map_err(SessionError::Thread)?;
-        let session = Self { link: Link { commands, agent: name.into() }, counters, thread: Some(thread) };
+            .map_err(|error| SessionError::Thread(error.to_string()))?;
+        let session = Self { link: Link { commands, agent: name.into(), counters }, thread: Some(thread) };
         await_answer(&answer, "start")?;
         Ok(session)
     }
@@ -123,12 +136,21 @@ impl Session {
         &self.link.agent
     }
 
-    /// Figures since the start.
-    pub fn statistics(&self) -> SessionStatistics {
-        SessionStatistics {
-            foreign_notifications: self.counters.foreign.load(Ordering::Relaxed),
-            writes: self.counters.writes.load(Ordering::Relaxed),
-        }
+    /// Figures since the start and at this moment.
+    pub fn statistics(&self) -> Result<SessionStatistics, SessionError> {
+        let Census { endpoints, regions, in_flight, peers, peer_regions } =
+            self.link.ask("census", Command::Census)?;
+        let counters = &self.link.counters;
+        Ok(SessionStatistics {
+            foreign_notifications: counters.foreign.load(Ordering::Relaxed),
+            transfers: counters.transfers.load(Ordering::Relaxed),
+            abandoned_bytes: counters.abandoned.load(Ordering::Relaxed),
+            endpoints,
+            regions,
+            in_flight,
+            peers,
+            peer_regions,
+        })
     }
 
     /// Ends the session and waits for its thread, at most until `deadline`. Open streams end with `Closed`. All commands
@@ -170,11 +192,12 @@ impl Drop for Session {
     }
 }
 
-/// The way to a session's thread, for streams and, later, operations.
+/// The way to a session's thread, for streams and operations.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     commands: mpsc::Sender<Command>,
     agent: Arc<str>,
+    counters: Arc<Counters>,
 }
 
 impl Link {
@@ -188,16 +211,28 @@ impl Link {
         self.ask("load_peer", |reply| Command::LoadPeer(Box::new(peer), reply))
     }
 
-    pub(crate) fn register(&self, arena: Arc<Arena>) -> Result<RegionId, SessionError> {
-        self.ask("register", |reply| Command::Register(arena, reply))
+    pub(crate) fn register(&self, memory: Arc<dyn Backing>) -> Result<RegionId, SessionError> {
+        self.ask("register", |reply| Command::Register(memory, reply))
     }
 
     pub(crate) fn open(&self, endpoint: Arc<dyn Endpoint>) -> Result<EndpointId, SessionError> {
         self.ask("open", |reply| Command::Open(endpoint, reply))
     }
 
-    /// The following are not answered; what becomes of them is told to the endpoint. A session that is gone has told its
-    /// endpoints so already.
+    /// The following do not wait; what becomes of them is told to the endpoint, or to the answer that they carry. A
+    /// session that is gone has told its endpoints so already.
+    pub(crate) fn meet_peer(&self, peer: CheckedMetadata, answer: Answer<()>) {
+        self.tell(Command::MeetPeer(Box::new(peer), answer));
+    }
+
+    pub(crate) fn begin(&self, begin: Begin) {
+        self.tell(Command::Begin(Box::new(begin)));
+    }
+
+    pub(crate) fn offer(&self, offer: Offer) {
+        self.tell(Command::Offer(Box::new(offer)));
+    }
+
     pub(crate) fn close(&self, endpoint: EndpointId) {
         self.tell(Command::Close(endpoint));
     }
@@ -206,12 +241,27 @@ impl Link {
         self.tell(Command::Release(region));
     }
 
-    pub(crate) fn write(&self, write: Write) {
-        self.tell(Command::Write(Box::new(write)));
+    /// Counts memory that is left mapped until the process ends, because a peer may still reach it.
+    pub(crate) fn abandoned(&self, bytes: u64) {
+        self.counters.abandoned.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn post(&self, transfer: Transfer) {
+        self.tell(Command::Post(Box::new(transfer)));
     }
 
     pub(crate) fn notify(&self, peer: Arc<str>, message: Vec<u8>) {
         self.tell(Command::Notify { peer, message });
+    }
+
+    /// Gives back what an operation held.
+    pub(crate) fn close_operation(&self, opened: &Opened) {
+        self.close(opened.endpoint);
+        opened.regions.iter().for_each(|region| self.release(*region));
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.agent, &other.agent)
     }
 
     fn tell(&self, command: Command) {

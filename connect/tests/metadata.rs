@@ -117,11 +117,11 @@ fn golden_objects_are_read_and_written_byte_for_byte() -> Outcome {
 #[test]
 fn the_name_must_be_the_expected_one() -> Outcome {
     let (_, agent, raw) = golden()?.remove(0);
-    assert!(CheckedMetadata::from_bytes(raw.clone(), Some(&agent)).is_ok());
-    let other = CheckedMetadata::from_bytes(raw, Some("another"));
+    assert!(CheckedMetadata::from_bytes(&raw, Some(&agent)).is_ok());
+    let other = CheckedMetadata::from_bytes(&raw, Some("another"));
     assert_eq!(other.err(), Some(MetadataError::Agent { expected: "another".to_owned(), found: agent }));
     let unreachable = AgentMetadata { connections: Vec::new(), ..rich() };
-    let refused = CheckedMetadata::from_bytes(unreachable.to_bytes(), None);
+    let refused = CheckedMetadata::from_bytes(&unreachable.to_bytes(), None);
     assert_eq!(refused.err(), Some(MetadataError::NoConnection(unreachable.agent)));
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! inverse. What stands inside a connection or a region's key belongs to the backend and is kept as bytes. No I/O.
 
 use super::reader::{BlobError, Reader};
-use super::{MAX_AGENT_METADATA, MetadataError};
+use super::{MAX_AGENT_METADATA, MetadataError, SerializedDescriptor, UCX};
 
 const MAGIC: &[u8] = b"nixlSerDes|";
 const LIST: &[u8] = b"nixlSDList";
@@ -76,6 +76,14 @@ pub struct Region {
     pub key: Vec<u8>,
 }
 
+impl Region {
+    /// Whether all of `address .. address + length` lies in it.
+    fn holds(&self, address: u64, length: u64) -> bool {
+        let end = address.checked_add(length);
+        self.address <= address && end.is_some_and(|end| end <= self.address.saturating_add(self.length))
+    }
+}
+
 impl AgentMetadata {
     /// Parses the inflated bytes.
     ///
@@ -128,15 +136,40 @@ impl AgentMetadata {
         self.connections.iter().any(|connection| connection.backend == backend)
     }
 
+    /// All memory that UCX reaches.
+    pub(crate) fn ucx_sections(&self) -> Vec<MemorySection> {
+        self.sections.iter().filter(|section| section.backend == UCX).cloned().collect()
+    }
+
+    /// The UCX sections with no more regions than those that hold these ranges, each once, in the agent's order.
+    pub(crate) fn covering(&self, ranges: &[SerializedDescriptor]) -> Vec<MemorySection> {
+        let mut sections: Vec<MemorySection> = Vec::new();
+        for section in self.sections.iter().filter(|section| section.backend == UCX) {
+            let of_kind = ranges.iter().filter(|range| range.device.memory_kind() == section.kind);
+            let mut wanted: Vec<usize> = of_kind
+                .filter_map(|range| {
+                    section.regions.iter().position(|region| region.holds(range.ptr, range.size))
+                })
+                .collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            let regions: Vec<Region> =
+                wanted.into_iter().filter_map(|index| section.regions.get(index).cloned()).collect();
+            if !regions.is_empty() {
+                sections.push(MemorySection { regions, ..section.clone() });
+            }
+        }
+        sections
+    }
+
     /// Whether one registered range of this backend and kind holds all of `address .. address + length`.
     pub fn holds(&self, backend: &str, kind: MemoryKind, address: u64, length: u64) -> bool {
-        let Some(end) = address.checked_add(length) else { return false };
         let mut regions = self
             .sections
             .iter()
             .filter(|section| section.backend == backend && section.kind == kind)
             .flat_map(|section| &section.regions);
-        regions.any(|region| region.address <= address && end <= region.address.saturating_add(region.length))
+        regions.any(|region| region.holds(address, length))
     }
 }
 

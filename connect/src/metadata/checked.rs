@@ -1,10 +1,7 @@
 //! Agent metadata that has passed every check: the only form in which a session takes a peer's. No I/O.
 
 use super::codec::decode_agent_metadata;
-use super::{AgentMetadata, MetadataError};
-
-/// The backend by which peers are reached.
-const BACKEND: &str = "UCX";
+use super::{AgentMetadata, MetadataError, UCX};
 
 /// A peer's agent metadata, parsed, bounded, with the expected name and a UCX connection.
 ///
@@ -12,7 +9,6 @@ const BACKEND: &str = "UCX";
 /// Against malice nothing does, which is why a session runs in a worker process that holds nothing worth stealing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CheckedMetadata {
-    bytes: Vec<u8>,
     parsed: AgentMetadata,
 }
 
@@ -22,19 +18,19 @@ impl CheckedMetadata {
     /// # Errors
     /// The first thing that is wrong.
     pub fn decode(text: &str, expected_agent: Option<&str>) -> Result<Self, MetadataError> {
-        Self::from_bytes(decode_agent_metadata(text)?, expected_agent)
+        Self::from_bytes(&decode_agent_metadata(text)?, expected_agent)
     }
 
     /// As [`CheckedMetadata::decode`], from the inflated bytes.
-    pub fn from_bytes(bytes: Vec<u8>, expected_agent: Option<&str>) -> Result<Self, MetadataError> {
-        let parsed = AgentMetadata::parse(&bytes)?;
+    pub fn from_bytes(bytes: &[u8], expected_agent: Option<&str>) -> Result<Self, MetadataError> {
+        let parsed = AgentMetadata::parse(bytes)?;
         if let Some(expected) = expected_agent.filter(|expected| *expected != parsed.agent) {
             return Err(MetadataError::Agent { expected: expected.to_owned(), found: parsed.agent });
         }
-        if !parsed.reaches(BACKEND) {
+        if !parsed.reaches(UCX) {
             return Err(MetadataError::NoConnection(parsed.agent));
         }
-        Ok(Self { bytes, parsed })
+        Ok(Self { parsed })
     }
 
     /// The peer's agent name.
@@ -47,14 +43,9 @@ impl CheckedMetadata {
         &self.parsed
     }
 
-    /// The bytes for NIXL: exactly those that were parsed.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
     /// Whether the peer has registered all of this host memory with UCX.
     pub(crate) fn holds(&self, kind: super::MemoryKind, address: u64, length: u64) -> bool {
-        self.parsed.holds(BACKEND, kind, address, length)
+        self.parsed.holds(UCX, kind, address, length)
     }
 }
 

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    CheckedMetadata, MAX_AGENT_METADATA, MAX_DESCRIPTORS, MAX_NOTIFICATION_KEY, MetadataError,
-    SerializedDescriptor,
+    CheckedMetadata, Encoding, MAX_AGENT_METADATA, MAX_DESCRIPTORS, MAX_NOTIFICATION_KEY, MetadataError,
+    SerializedDescriptor, decode_agent_metadata, encode_agent_metadata,
 };
 
 /// Room for the metadata in its longer form and for every descriptor.
@@ -24,6 +24,15 @@ pub enum OperationKind {
 impl Serialize for OperationKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u8(*self as u8)
+    }
+}
+
+impl std::fmt::Display for OperationKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Read => "READ",
+            Self::Write => "WRITE",
+        })
     }
 }
 
@@ -122,6 +131,19 @@ impl RdmaMetadata {
     /// The bytes of the notification that says "done"; for a stream, the stream's name.
     pub fn notification_key(&self) -> &str {
         &self.notification_key
+    }
+
+    /// The same, with the agent's metadata in this text form: older peers know only [`Encoding::Hex`].
+    ///
+    /// # Errors
+    /// Never for a value of this crate; the bytes were bounded before.
+    pub fn with_encoding(&self, encoding: Encoding) -> Result<Self, MetadataError> {
+        let encoded = encode_agent_metadata(&decode_agent_metadata(&self.encoded)?, encoding)?;
+        Ok(Self { encoded, ..self.clone() })
+    }
+
+    pub(crate) fn into_agent(self) -> CheckedMetadata {
+        self.agent
     }
 
     /// The agent that owns the memory.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::Device;
 
 /// Memory of some process, named by address. The field order is the wire's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SerializedDescriptor {
     /// Where the memory lives.
@@ -18,7 +18,7 @@ pub struct SerializedDescriptor {
 
 impl SerializedDescriptor {
     /// What is wrong with the numbers, if anything.
-    pub(super) fn fault(&self) -> Option<&'static str> {
+    pub(crate) fn fault(&self) -> Option<&'static str> {
         if self.ptr == 0 {
             return Some("ptr is 0");
         }

@@ -5,46 +5,129 @@ use std::sync::mpsc;
 
 use super::SessionError;
 use super::endpoint::{Endpoint, EndpointId};
-use crate::memory::Arena;
-use crate::metadata::{CheckedMetadata, MemoryKind};
+use super::regions::Backing;
+use crate::memory::InFlight;
+use crate::metadata::{AgentMetadata, CheckedMetadata, MemoryKind, OperationKind, SerializedDescriptor};
 
 pub(super) type Reply<T> = mpsc::Sender<Result<T, SessionError>>;
 
-/// A registered arena.
+/// Takes an answer on the session's thread. One that is dropped without, because the session ended before, says
+/// [`SessionError::Closed`].
+pub(crate) struct Answer<T>(Option<Take<T>>);
+
+type Take<T> = Box<dyn FnOnce(Result<T, SessionError>) + Send>;
+
+impl<T> Answer<T> {
+    pub(crate) fn new(take: impl FnOnce(Result<T, SessionError>) + Send + 'static) -> Self {
+        Self(Some(Box::new(take)))
+    }
+
+    pub(super) fn give(mut self, result: Result<T, SessionError>) {
+        if let Some(take) = self.0.take() {
+            take(result);
+        }
+    }
+}
+
+impl<T> Drop for Answer<T> {
+    fn drop(&mut self) {
+        if let Some(take) = self.0.take() {
+            take(Err(SessionError::Closed));
+        }
+    }
+}
+
+/// A hold on registered memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RegionId(pub(super) u64);
 
-/// One write of contiguous bytes into a peer's memory, followed by a notification.
-#[derive(Debug)]
-pub(crate) struct Write {
+/// A range of local memory within a registered region.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Local {
+    pub(crate) region: RegionId,
+    pub(crate) memory: SerializedDescriptor,
+}
+
+/// One transfer between ranges of this process and as many ranges of the same sizes of a peer, followed by a
+/// notification.
+pub(crate) struct Transfer {
     /// Who is told of its end.
     pub(crate) endpoint: EndpointId,
     /// Repeated to the endpoint.
     pub(crate) token: u64,
+    /// Read from the peer or write to it.
+    pub(crate) kind: OperationKind,
     /// A peer that was loaded.
     pub(crate) peer: Arc<str>,
-    /// The registered arena that holds the local bytes.
-    pub(crate) region: RegionId,
-    /// Address of the local bytes.
-    pub(crate) local: usize,
-    /// Address in the peer's process.
-    pub(crate) remote: usize,
-    /// Number of bytes.
-    pub(crate) length: usize,
+    /// All of one kind of memory.
+    pub(crate) local: Vec<Local>,
+    /// Addresses in the peer's process, all of one kind of memory.
+    pub(crate) remote: Vec<SerializedDescriptor>,
     /// Delivered to the peer after the bytes.
     pub(crate) message: Vec<u8>,
+    /// Dropped when NIXL is done with the local memory, before the endpoint hears of it.
+    pub(crate) in_flight: Vec<InFlight>,
+}
+
+/// All that an active operation needs, done in one go: memory registered, peer loaded, transfer posted.
+pub(crate) struct Begin {
+    pub(crate) endpoint: Arc<dyn Endpoint>,
+    pub(crate) kind: OperationKind,
+    pub(crate) local: Vec<Arc<dyn Backing>>,
+    pub(crate) remote: Vec<SerializedDescriptor>,
+    pub(crate) peer: CheckedMetadata,
+    pub(crate) message: Vec<u8>,
+    pub(crate) in_flight: Vec<InFlight>,
+    /// Called when the transfer is posted, or never will be.
+    pub(crate) answer: Answer<Opened>,
+}
+
+/// All that a passive operation needs: memory registered, notifications with a key expected.
+pub(crate) struct Offer {
+    pub(crate) endpoint: Arc<dyn Endpoint>,
+    /// The notification that ends it.
+    pub(crate) key: Vec<u8>,
+    pub(crate) local: Vec<Arc<dyn Backing>>,
+    /// Gets the agent's metadata too, with no memory in it but this.
+    pub(crate) answer: Answer<(Opened, AgentMetadata)>,
+}
+
+/// What an operation holds in the session, to be given back by [`Command::Close`] and [`Command::Release`].
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    pub(crate) endpoint: EndpointId,
+    pub(crate) regions: Vec<RegionId>,
+}
+
+/// How much the thread holds at this moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Census {
+    pub(crate) endpoints: usize,
+    pub(crate) regions: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) peers: usize,
+    pub(crate) peer_regions: usize,
 }
 
 pub(super) enum Command {
     CreateBackend(Reply<()>),
     MemoryKinds(Reply<Vec<MemoryKind>>),
     Metadata(Reply<Vec<u8>>),
+    /// With all memory of the peer, for as long as the session lives.
     LoadPeer(Box<CheckedMetadata>, Reply<()>),
-    Register(Arc<Arena>, Reply<RegionId>),
+    /// Only so far that it can be notified.
+    MeetPeer(Box<CheckedMetadata>, Answer<()>),
+    Register(Arc<dyn Backing>, Reply<RegionId>),
     Release(RegionId),
     Open(Arc<dyn Endpoint>, Reply<EndpointId>),
     Close(EndpointId),
-    Write(Box<Write>),
-    Notify { peer: Arc<str>, message: Vec<u8> },
+    Begin(Box<Begin>),
+    Offer(Box<Offer>),
+    Post(Box<Transfer>),
+    Notify {
+        peer: Arc<str>,
+        message: Vec<u8>,
+    },
+    Census(Reply<Census>),
     Shutdown(mpsc::Sender<()>),
 }

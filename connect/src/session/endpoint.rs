@@ -1,5 +1,5 @@
-//! What the session tells those above it: the stream today, the four operations next to it. All of it is called on the
-//! session's thread, so an endpoint never blocks and never calls NIXL; it may send commands.
+//! What the session tells those above it: streams and operations. All of it is called on the session's thread, so an
+//! endpoint never blocks and never calls NIXL; it may send commands.
 
 use std::time::Instant;
 
@@ -16,15 +16,19 @@ pub(crate) enum Claim {
     Foreign,
 }
 
-/// Someone who waits for notifications and for writes to end.
+/// Someone who waits for notifications and for transfers to end.
 pub(crate) trait Endpoint: Send + Sync {
     /// A notification came from the agent `peer`.
     fn notified(&self, peer: &str, message: &[u8]) -> Claim;
-    /// A write of this endpoint has left this side: its bytes are no longer read by NIXL.
-    fn written(&self, token: u64);
-    /// A write of this endpoint could not be posted, for a reason on this side.
+    /// A transfer of this endpoint is complete, and its notification handed to the network. NIXL has no hold on its
+    /// memory any more.
+    fn transferred(&self, token: u64);
+    /// A transfer of this endpoint could not be posted, for a reason on this side. NIXL never had its memory.
     fn refused(&self, token: u64, reason: &str);
-    /// The peer with this name is gone. Its writes that are in flight stay so until the process ends.
+    /// A transfer of this endpoint ended with a failure of its peer. NIXL has no hold on its memory any more.
+    /// [`Endpoint::lost`] follows.
+    fn failed(&self, token: u64);
+    /// The peer with this name is gone. Transfers that are in flight stay so until they end by themselves.
     fn lost(&self, peer: &str, reason: &str);
     /// Comes about once a second while the endpoint is open.
     fn tick(&self, now: Instant);

@@ -1,25 +1,26 @@
 //! The session's thread: owns the NIXL agent and is the only one that calls it. Takes commands, polls notifications and
-//! writes, tells endpoints. Its end with writes in flight leaks the agent on purpose: NIXL cannot cancel.
+//! transfers, tells endpoints. Its end with transfers in flight leaks the agent on purpose: NIXL cannot cancel.
 
+mod backend;
+mod operations;
+mod polling;
+
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use nixl_sys::{Agent, AgentConfig, Backend, MemType, NixlError, NotificationMap, ThreadSync};
-use xxhash_rust::xxh3::xxh3_64;
+use nixl_sys::{Agent, AgentConfig, Backend, NotificationMap, ThreadSync};
 
-use super::command::{Command, RegionId, Reply, Write};
-use super::endpoint::{Claim, EndpointId};
+use super::command::{Begin, Census, Command, Reply};
+use super::endpoint::EndpointId;
 use super::endpoints::Endpoints;
 use super::pacing::{Pacing, Rest};
 use super::peers::Peers;
 use super::regions::Regions;
-use super::transfers::{Outcome, PostError, Transfers};
+use super::transfers::Transfers;
 use super::{BACKEND, Counters, SessionError};
-use crate::memory::Arena;
-use crate::metadata::{CheckedMetadata, MemoryKind};
 
 /// How often endpoints are told that time passes.
 const TICK: Duration = Duration::from_secs(1);
@@ -55,7 +56,9 @@ impl Drop for Held {
         drop(std::mem::take(&mut owner.endpoints));
         let in_flight = owner.live.as_ref().is_some_and(|live| !live.transfers.is_empty());
         if in_flight || std::thread::panicking() {
-            tracing::debug!("a session ends with writes in flight; its memory stays until the process ends");
+            tracing::debug!(
+                "a session ends with transfers in flight; its memory stays until the process ends"
+            );
             std::mem::forget(owner);
         }
     }
@@ -69,11 +72,14 @@ struct Live {
 }
 
 struct Owner {
+    name: String,
     endpoints: Endpoints,
     live: Option<Live>,
     regions: Regions,
     agent: Agent,
     peers: Peers,
+    /// Operations that may be posted only when another one with the same peer has ended.
+    waiting: VecDeque<Box<Begin>>,
     counters: Arc<Counters>,
     next_id: u64,
     next_tick: Instant,
@@ -97,11 +103,13 @@ impl Owner {
             .get_plugin_params(BACKEND)
             .map_err(|error| SessionError::nixl("load the UCX plugin", &error))?;
         Ok(Self {
+            name: name.to_owned(),
             endpoints: Endpoints::default(),
             live: None,
             regions: Regions::default(),
             agent,
             peers: Peers::default(),
+            waiting: VecDeque::new(),
             counters,
             next_id: 0,
             next_tick: Instant::now() + TICK,
@@ -159,7 +167,8 @@ impl Owner {
             Command::MemoryKinds(reply) => answer(&reply, self.memory_kinds()),
             Command::Metadata(reply) => answer(&reply, self.metadata()),
             Command::LoadPeer(peer, reply) => answer(&reply, self.load_peer(&peer)),
-            Command::Register(arena, reply) => answer(&reply, self.register(arena)),
+            Command::MeetPeer(peer, answer) => answer.give(self.meet_peer(&peer)),
+            Command::Register(memory, reply) => answer(&reply, self.register(memory)),
             Command::Release(region) => {
                 self.regions.release(region);
                 self.drop_released();
@@ -170,172 +179,23 @@ impl Owner {
                 answer(&reply, Ok(id));
             }
             Command::Close(endpoint) => self.endpoints.close(endpoint),
-            Command::Write(write) => self.write(write),
+            Command::Begin(begin) => self.begin(begin),
+            Command::Offer(offer) => self.offer(*offer),
+            Command::Post(transfer) => self.post(transfer),
             Command::Notify { peer, message } => self.notify(&peer, &message),
+            Command::Census(reply) => answer(&reply, Ok(self.census())),
             Command::Shutdown(farewell) => return ControlFlow::Break(farewell),
         }
         ControlFlow::Continue(())
     }
 
-    fn create_backend(&mut self) -> Result<(), SessionError> {
-        if self.live.is_some() {
-            return Err(SessionError::Backend("exists already"));
-        }
-        let nixl = |error: NixlError| SessionError::nixl("create the UCX backend", &error);
-        let (_, parameters) = self.agent.get_plugin_params(BACKEND).map_err(nixl)?;
-        let backend = self.agent.create_backend(BACKEND, &parameters).map_err(nixl)?;
-        let transfers = Transfers::new(&backend).map_err(nixl)?;
-        let notifications = NotificationMap::new().map_err(nixl)?;
-        self.live = Some(Live { backend, transfers, notifications });
-        Ok(())
-    }
-
-    fn memory_kinds(&self) -> Result<Vec<MemoryKind>, SessionError> {
-        let nixl = |error: NixlError| SessionError::nixl("tell the UCX plugin's kinds of memory", &error);
-        let (kinds, _) = self.agent.get_plugin_params(BACKEND).map_err(nixl)?;
-        let mut known = Vec::new();
-        for kind in kinds.iter() {
-            match kind.map_err(nixl)? {
-                MemType::Dram => known.push(MemoryKind::Dram),
-                MemType::Vram => known.push(MemoryKind::Vram),
-                MemType::Block => known.push(MemoryKind::Block),
-                MemType::Object => known.push(MemoryKind::Object),
-                MemType::File => known.push(MemoryKind::File),
-                MemType::Unknown => {}
-            }
-        }
-        Ok(known)
-    }
-
-    fn metadata(&self) -> Result<Vec<u8>, SessionError> {
-        self.require_backend()?;
-        self.agent.get_local_md().map_err(|error| SessionError::nixl("give its metadata", &error))
-    }
-
-    fn load_peer(&mut self, peer: &CheckedMetadata) -> Result<(), SessionError> {
-        self.require_backend()?;
-        let digest = xxh3_64(peer.bytes());
-        if !self.peers.must_load(peer.agent(), digest)? {
-            return Ok(());
-        }
-        let name = self
-            .agent
-            .load_remote_md(peer.bytes())
-            .map_err(|error| SessionError::nixl("load the peer's metadata", &error))?;
-        if name != peer.agent() {
-            return Err(SessionError::Nixl {
-                call: "load the peer's metadata",
-                reason: "it read another agent name than this crate".to_owned(),
-            });
-        }
-        self.peers.loaded(&name, digest);
-        Ok(())
-    }
-
-    fn register(&mut self, arena: Arc<Arena>) -> Result<RegionId, SessionError> {
-        self.require_backend()?;
-        let id = RegionId(self.id());
-        self.regions.register(&self.agent, id, arena)?;
-        Ok(id)
-    }
-
-    fn drop_released(&mut self) {
-        let transfers = self.live.as_ref().map(|live| &live.transfers);
-        self.regions.drop_released(|region| transfers.is_some_and(|transfers| transfers.uses(region)));
-    }
-
-    fn write(&mut self, write: Box<Write>) {
-        let Some(live) = &mut self.live else { return };
-        if self.peers.is_lost(&write.peer) {
-            return;
-        }
-        self.counters.writes.fetch_add(1, Ordering::Relaxed);
-        match live.transfers.post(&self.agent, write) {
-            Ok(None) => {}
-            Ok(Some(write)) => self.endpoints.written(write.endpoint, write.token),
-            Err((write, PostError::Refused(error))) => {
-                self.endpoints.refused(write.endpoint, write.token, &error.to_string());
-            }
-            Err((write, PostError::PeerFailed(error))) => self.lose(&write.peer, &error.to_string()),
-        }
-    }
-
-    fn notify(&mut self, peer: &str, message: &[u8]) {
-        let Some(live) = &self.live else { return };
-        if self.peers.is_lost(peer) {
-            return;
-        }
-        if let Err(error) = self.agent.send_notification(peer, message, Some(&live.backend)) {
-            self.lose(peer, &error.to_string());
-        }
-    }
-
-    /// One round: notifications, then writes (polling both is what makes UCX progress). True when something happened.
-    fn poll(&mut self) -> bool {
-        if !self.expects() {
-            return false;
-        }
-        let mut busy = self.poll_notifications();
-        let mut lost = Vec::new();
-        if let Some(live) = &mut self.live {
-            let endpoints = &self.endpoints;
-            live.transfers.poll(&self.agent, |write, outcome| {
-                busy = true;
-                match outcome {
-                    Outcome::Done => endpoints.written(write.endpoint, write.token),
-                    Outcome::PeerFailed(reason) => lost.push((Arc::clone(&write.peer), reason)),
-                }
-            });
-        }
-        for (peer, reason) in lost {
-            self.lose(&peer, &reason);
-        }
-        if busy {
-            self.drop_released();
-        }
-        let now = Instant::now();
-        if now >= self.next_tick {
-            self.next_tick = now + TICK;
-            self.endpoints.tick(now);
-        }
-        busy
-    }
-
-    fn poll_notifications(&mut self) -> bool {
-        let Some(live) = &mut self.live else { return false };
-        let notifications = &mut live.notifications;
-        if let Err(error) = self.agent.get_notifications(notifications, None) {
-            tracing::debug!(%error, "NIXL gave no notifications");
-            return false;
-        }
-        if !matches!(notifications.len(), Ok(1..)) {
-            return false;
-        }
-        for peer in notifications.agents() {
-            // nixl-sys gives no way to read a notification of an agent whose name is no text.
-            let Ok(peer) = peer else {
-                self.counters.foreign.fetch_add(1, Ordering::Relaxed);
-                continue;
-            };
-            let Ok(messages) = notifications.get_notifications(peer) else { continue };
-            for message in messages.filter_map(Result::ok) {
-                if self.endpoints.notified(peer, &message) == Claim::Foreign {
-                    self.counters.foreign.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-        // The map can be emptied only by a call that refuses bytes which are no text, so a new one takes its place.
-        match NotificationMap::new() {
-            Ok(empty) => *notifications = empty,
-            Err(error) => tracing::error!(%error, "NIXL gave no new notification map"),
-        }
-        true
-    }
-
-    fn lose(&mut self, peer: &str, reason: &str) {
-        if self.peers.lose(peer, reason) {
-            tracing::info!(peer, reason, "peer lost");
-            self.endpoints.lost(peer, reason);
+    fn census(&self) -> Census {
+        Census {
+            endpoints: self.endpoints.len(),
+            regions: self.regions.len(),
+            in_flight: self.live.as_ref().map_or(0, |live| live.transfers.len()) + self.waiting.len(),
+            peers: self.peers.len(),
+            peer_regions: self.peers.ranges(),
         }
     }
 

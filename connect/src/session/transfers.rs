@@ -1,15 +1,17 @@
-//! Writes in flight: posted to NIXL and polled until they end. None is ever dropped before its end. Calls NIXL.
+//! Transfers in flight: posted to NIXL and polled until they end. None is ever dropped before its end. Calls NIXL.
 
 use nixl_sys::{Agent, Backend, MemType, NixlError, OptArgs, XferDescList, XferOp, XferRequest, XferStatus};
 
-use super::command::{RegionId, Write};
+use super::command::{RegionId, Transfer};
+use super::regions::mem_type;
+use crate::metadata::{OperationKind, SerializedDescriptor};
 
 struct InFlight {
-    write: Box<Write>,
+    transfer: Box<Transfer>,
     request: XferRequest,
 }
 
-/// What became of a write.
+/// What became of a transfer.
 pub(super) enum Outcome {
     Done,
     /// NIXL's C API has one error for everything that can happen to a peer.
@@ -18,12 +20,13 @@ pub(super) enum Outcome {
 
 pub(super) struct Transfers {
     in_flight: Vec<InFlight>,
+    /// Made once for host memory, which nearly every transfer is about.
     local: XferDescList<'static>,
     remote: XferDescList<'static>,
     options: OptArgs,
 }
 
-/// Why a write could not be posted.
+/// Why a transfer could not be posted.
 pub(super) enum PostError {
     /// Something on this side, such as a range outside of the peer's metadata.
     Refused(NixlError),
@@ -42,33 +45,42 @@ impl Transfers {
         })
     }
 
-    /// Posts a write. `Ok(Some)` gives it back when NIXL was done with it at once.
+    /// Posts a transfer. `Ok(Some)` gives it back when NIXL was done with it at once.
     pub(super) fn post(
         &mut self,
         agent: &Agent,
-        write: Box<Write>,
-    ) -> Result<Option<Box<Write>>, (Box<Write>, PostError)> {
-        match self.try_post(agent, &write) {
-            Ok((_, false)) => Ok(Some(write)),
+        mut transfer: Box<Transfer>,
+    ) -> Result<Option<Box<Transfer>>, (Box<Transfer>, PostError)> {
+        match self.try_post(agent, &transfer) {
+            Ok((_, false)) => {
+                transfer.in_flight.clear();
+                Ok(Some(transfer))
+            }
             Ok((request, true)) => {
-                self.in_flight.push(InFlight { write, request });
+                self.in_flight.push(InFlight { transfer, request });
                 Ok(None)
             }
-            Err(error) => Err((write, error)),
+            Err(error) => {
+                transfer.in_flight.clear();
+                Err((transfer, error))
+            }
         }
     }
 
-    fn try_post(&mut self, agent: &Agent, write: &Write) -> Result<(XferRequest, bool), PostError> {
-        self.local.clear();
-        self.local.add_desc(write.local, write.length, 0);
-        self.remote.clear();
-        self.remote.add_desc(write.remote, write.length, 0);
-        self.options.set_notification_message(&write.message).map_err(PostError::Refused)?;
+    fn try_post(&mut self, agent: &Agent, transfer: &Transfer) -> Result<(XferRequest, bool), PostError> {
+        fill(&mut self.local, transfer.local.iter().map(|local| &local.memory))
+            .map_err(PostError::Refused)?;
+        fill(&mut self.remote, transfer.remote.iter()).map_err(PostError::Refused)?;
+        self.options.set_notification_message(&transfer.message).map_err(PostError::Refused)?;
         self.options.set_has_notification(true).map_err(PostError::Refused)?;
+        let operation = match transfer.kind {
+            OperationKind::Read => XferOp::Read,
+            OperationKind::Write => XferOp::Write,
+        };
         let request = agent
-            .create_xfer_req(XferOp::Write, &self.local, &self.remote, &write.peer, Some(&self.options))
+            .create_xfer_req(operation, &self.local, &self.remote, &transfer.peer, Some(&self.options))
             .map_err(|error| match error {
-                // Both ranges were checked against registered memory, so what remains is a peer that NIXL has dropped.
+                // Both lists were checked against registered memory, so what remains is a peer that NIXL has dropped.
                 NixlError::FailedToCreateXferRequest => PostError::PeerFailed(error),
                 other => PostError::Refused(other),
             })?;
@@ -79,19 +91,18 @@ impl Transfers {
         }
     }
 
-    /// Polls every write once and gives those that ended.
-    pub(super) fn poll(&mut self, agent: &Agent, mut ended: impl FnMut(&Write, Outcome)) {
-        self.in_flight.retain(|transfer| match agent.get_xfer_status(&transfer.request) {
-            Ok(XferStatus::InProgress) => true,
-            Ok(XferStatus::Success) => {
-                ended(&transfer.write, Outcome::Done);
-                false
-            }
-            // An error is an end: NIXL has nothing in flight for this request any more.
-            Err(error) => {
-                ended(&transfer.write, Outcome::PeerFailed(error.to_string()));
-                false
-            }
+    /// Polls every transfer once and gives those that ended.
+    pub(super) fn poll(&mut self, agent: &Agent, mut ended: impl FnMut(&Transfer, Outcome)) {
+        self.in_flight.retain_mut(|in_flight| {
+            let outcome = match agent.get_xfer_status(&in_flight.request) {
+                Ok(XferStatus::InProgress) => return true,
+                Ok(XferStatus::Success) => Outcome::Done,
+                // An error is an end: NIXL has nothing in flight for this request any more.
+                Err(error) => Outcome::PeerFailed(error.to_string()),
+            };
+            in_flight.transfer.in_flight.clear();
+            ended(&in_flight.transfer, outcome);
+            false
         });
     }
 
@@ -99,8 +110,31 @@ impl Transfers {
         self.in_flight.is_empty()
     }
 
-    /// Whether NIXL may still read this memory.
-    pub(super) fn uses(&self, region: RegionId) -> bool {
-        self.in_flight.iter().any(|transfer| transfer.write.region == region)
+    pub(super) fn len(&self) -> usize {
+        self.in_flight.len()
     }
+
+    /// Whether NIXL may still use this memory.
+    pub(super) fn uses(&self, region: RegionId) -> bool {
+        self.in_flight
+            .iter()
+            .any(|in_flight| in_flight.transfer.local.iter().any(|local| local.region == region))
+    }
+}
+
+/// Puts the ranges, all of one kind of memory, into a list that is made anew only when the kind changes.
+fn fill<'a>(
+    list: &mut XferDescList<'static>,
+    ranges: impl Iterator<Item = &'a SerializedDescriptor> + Clone,
+) -> Result<(), NixlError> {
+    let kind = ranges.clone().next().map_or(MemType::Dram, |first| mem_type(first.device));
+    if list.get_type()? == kind {
+        list.clear();
+    } else {
+        *list = XferDescList::new(kind)?;
+    }
+    for range in ranges {
+        list.add_desc(range.ptr as usize, range.size as usize, range.device.index());
+    }
+    Ok(())
 }

@@ -210,9 +210,11 @@ impl Endpoint for Shared {
         Claim::Taken
     }
 
-    fn written(&self, _token: u64) {}
+    fn transferred(&self, _token: u64) {}
 
     fn refused(&self, _token: u64, _reason: &str) {}
+
+    fn failed(&self, _token: u64) {}
 
     fn lost(&self, peer: &str, reason: &str) {
         let mut state = self.waiting.lock();

@@ -1,7 +1,5 @@
 //! The bounds of a ring and its memory. Maps memory.
 
-use std::sync::Arc;
-
 use super::StreamError;
 use crate::memory::{Arena, Slot};
 use crate::session::{Link, RegionId};
@@ -40,7 +38,7 @@ impl Ring {
         let arena = arena.and_then(|arena| arena.into_slots(self.slots, self.chunk_size));
         let (arena, slots) =
             arena.map_err(|error| StreamError::Session(format!("no staging memory: {error}")))?;
-        Ok((link.register(Arc::clone(&arena))?, slots))
+        Ok((link.register(arena)?, slots))
     }
 }
 

@@ -12,9 +12,10 @@ use super::send_state::{Effect, SendState};
 use super::slot_mut::SlotMut;
 use super::target::Target;
 use super::waiting::{AbortHandle, Faulty, Waiting};
+use crate::device::Device;
 use crate::memory::Slot;
-use crate::metadata::RdmaMetadata;
-use crate::session::{Claim, Endpoint, EndpointId, Link, RegionId, Session, Write};
+use crate::metadata::{OperationKind, RdmaMetadata, SerializedDescriptor};
+use crate::session::{Claim, Endpoint, EndpointId, Link, Local, RegionId, Session, Transfer};
 
 /// The active end of a stream to one receiver. A session can have several.
 #[derive(Debug)]
@@ -166,15 +167,20 @@ impl Shared {
         let Some(remote) = target.slots.get(chunk.index as usize) else { return };
         let message =
             Message::Chunk { sequence, slot: chunk.index, length: chunk.length, digest: chunk.digest };
-        self.link.write(Write {
+        let range = |address: usize| SerializedDescriptor {
+            device: Device::Cpu,
+            ptr: address as u64,
+            size: u64::from(chunk.length),
+        };
+        self.link.post(Transfer {
             endpoint: *endpoint,
             token: sequence,
+            kind: OperationKind::Write,
             peer: Arc::clone(&target.peer),
-            region: self.region,
-            local: chunk.slot.address(),
-            remote: *remote,
-            length: chunk.length as usize,
+            local: vec![Local { region: self.region, memory: range(chunk.slot.address()) }],
+            remote: vec![range(*remote)],
             message: message.encode(target.stream),
+            in_flight: Vec::new(),
         });
     }
 
@@ -219,7 +225,7 @@ impl Endpoint for Shared {
         Claim::Taken
     }
 
-    fn written(&self, token: u64) {
+    fn transferred(&self, token: u64) {
         let mut state = self.waiting.lock();
         let effect = state.written(token);
         self.apply(&mut state, Ok(effect));
@@ -232,6 +238,8 @@ impl Endpoint for Shared {
     fn refused(&self, token: u64, reason: &str) {
         self.waiting.fail(StreamError::Session(format!("chunk {token} could not be posted: {reason}")));
     }
+
+    fn failed(&self, _token: u64) {}
 
     fn lost(&self, peer: &str, reason: &str) {
         if self.target.get().is_some_and(|target| *target.peer == *peer) {

@@ -1,0 +1,127 @@
+//! What the thread does for the agent as a whole: its backend, its metadata, its peers, registered memory.
+
+use std::sync::Arc;
+
+use nixl_sys::{MemType, NixlError, NotificationMap};
+
+use super::super::command::RegionId;
+use super::super::peers::Admission;
+use super::super::regions::Backing;
+use super::super::transfers::Transfers;
+use super::super::{BACKEND, SessionError};
+use super::{Live, Owner};
+use crate::metadata::{AgentMetadata, CheckedMetadata, MemoryKind, MemorySection};
+
+impl Owner {
+    pub(super) fn create_backend(&mut self) -> Result<(), SessionError> {
+        if self.live.is_some() {
+            return Err(SessionError::Backend("exists already"));
+        }
+        let nixl = |error: NixlError| SessionError::nixl("create the UCX backend", &error);
+        let (_, parameters) = self.agent.get_plugin_params(BACKEND).map_err(nixl)?;
+        let backend = self.agent.create_backend(BACKEND, &parameters).map_err(nixl)?;
+        let transfers = Transfers::new(&backend).map_err(nixl)?;
+        let notifications = NotificationMap::new().map_err(nixl)?;
+        self.live = Some(Live { backend, transfers, notifications });
+        Ok(())
+    }
+
+    pub(super) fn memory_kinds(&self) -> Result<Vec<MemoryKind>, SessionError> {
+        let nixl = |error: NixlError| SessionError::nixl("tell the UCX plugin's kinds of memory", &error);
+        let (kinds, _) = self.agent.get_plugin_params(BACKEND).map_err(nixl)?;
+        let mut known = Vec::new();
+        for kind in kinds.iter() {
+            match kind.map_err(nixl)? {
+                MemType::Dram => known.push(MemoryKind::Dram),
+                MemType::Vram => known.push(MemoryKind::Vram),
+                MemType::Block => known.push(MemoryKind::Block),
+                MemType::Object => known.push(MemoryKind::Object),
+                MemType::File => known.push(MemoryKind::File),
+                MemType::Unknown => {}
+            }
+        }
+        Ok(known)
+    }
+
+    pub(super) fn metadata(&self) -> Result<Vec<u8>, SessionError> {
+        self.require_backend()?;
+        self.agent.get_local_md().map_err(|error| SessionError::nixl("give its metadata", &error))
+    }
+
+    /// Loads all of a peer's memory, for as long as the session lives.
+    pub(super) fn load_peer(&mut self, peer: &CheckedMetadata) -> Result<(), SessionError> {
+        self.require_backend()?;
+        match self.admit(peer, peer.parsed().ucx_sections())? {
+            Admitted::Yes => {
+                self.peers.pin(peer.agent());
+                Ok(())
+            }
+            Admitted::Later => Err(SessionError::PeerBusy(peer.agent().to_owned())),
+        }
+    }
+
+    /// Loads a peer so far that it can be notified.
+    pub(super) fn meet_peer(&mut self, peer: &CheckedMetadata) -> Result<(), SessionError> {
+        self.require_backend()?;
+        // Nothing of its memory is asked for, so there is nothing to wait for.
+        self.admit(peer, Vec::new()).map(drop)
+    }
+
+    /// Makes NIXL know these sections of the peer, if that can be done now.
+    pub(super) fn admit(
+        &mut self,
+        peer: &CheckedMetadata,
+        sections: Vec<MemorySection>,
+    ) -> Result<Admitted, SessionError> {
+        let name = peer.agent();
+        if name == self.name {
+            return Err(SessionError::OwnAgent);
+        }
+        match self.peers.admit(name, &peer.parsed().connections, sections)? {
+            Admission::Ready => {}
+            Admission::Load(metadata) => self.load(&metadata, false)?,
+            Admission::Replace(metadata) => {
+                // An error says that NIXL does not know the peer, which is what is wanted.
+                if let Err(error) = self.agent.invalidate_remote_md(name) {
+                    tracing::debug!(peer = name, %error, "NIXL had nothing to forget");
+                }
+                self.load(&metadata, true)?;
+            }
+            Admission::Wait => return Ok(Admitted::Later),
+        }
+        Ok(Admitted::Yes)
+    }
+
+    fn load(&mut self, metadata: &AgentMetadata, anew: bool) -> Result<(), SessionError> {
+        let fault = match self.agent.load_remote_md(&metadata.to_bytes()) {
+            Ok(name) if name == metadata.agent => {
+                self.peers.loaded(metadata, anew);
+                return Ok(());
+            }
+            Ok(_) => "NIXL read another agent name than this crate".to_owned(),
+            Err(error) => format!("NIXL could not load its metadata: {error}"),
+        };
+        // After a load that failed NIXL is of two minds about the peer; a second try would fail in other ways.
+        self.lose(&metadata.agent, &fault);
+        Err(SessionError::PeerLost { peer: metadata.agent.clone(), reason: fault })
+    }
+
+    pub(super) fn register(&mut self, memory: Arc<dyn Backing>) -> Result<RegionId, SessionError> {
+        self.require_backend()?;
+        let id = RegionId(self.id());
+        self.regions.register(&self.agent, id, memory)?;
+        Ok(id)
+    }
+
+    pub(super) fn drop_released(&mut self) {
+        let transfers = self.live.as_ref().map(|live| &live.transfers);
+        self.regions.drop_released(|region| transfers.is_some_and(|transfers| transfers.uses(region)));
+    }
+}
+
+/// Whether NIXL knows what was asked for.
+pub(super) enum Admitted {
+    Yes,
+    /// It can be asked again when a transfer with this peer has ended.
+    Later,
+}

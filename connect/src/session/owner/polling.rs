@@ -1,0 +1,122 @@
+//! What the thread does in every round: posting, polling transfers and notifications, telling endpoints.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use nixl_sys::NotificationMap;
+
+use super::super::command::Transfer;
+use super::super::endpoint::Claim;
+use super::super::transfers::{Outcome, PostError};
+use super::{Owner, TICK};
+
+impl Owner {
+    pub(super) fn post(&mut self, transfer: Box<Transfer>) {
+        let Some(live) = &mut self.live else { return };
+        if self.peers.is_lost(&transfer.peer) {
+            return self.endpoints.failed(&transfer);
+        }
+        self.counters.transfers.fetch_add(1, Ordering::Relaxed);
+        match live.transfers.post(&self.agent, transfer) {
+            Ok(None) => {}
+            Ok(Some(transfer)) => {
+                self.peers.ended(&transfer.peer);
+                self.endpoints.transferred(&transfer);
+            }
+            Err((transfer, PostError::Refused(error))) => {
+                self.peers.ended(&transfer.peer);
+                self.endpoints.refused(&transfer, &error.to_string());
+            }
+            Err((transfer, PostError::PeerFailed(error))) => {
+                self.endpoints.failed(&transfer);
+                self.lose(&transfer.peer, &error.to_string());
+            }
+        }
+    }
+
+    pub(super) fn notify(&mut self, peer: &str, message: &[u8]) {
+        let Some(live) = &self.live else { return };
+        if self.peers.is_lost(peer) {
+            return;
+        }
+        if let Err(error) = self.agent.send_notification(peer, message, Some(&live.backend)) {
+            self.lose(peer, &error.to_string());
+            self.retry_waiting();
+        }
+    }
+
+    /// One round: notifications, then transfers (polling both is what makes UCX progress). True when something happened.
+    pub(super) fn poll(&mut self) -> bool {
+        if !self.expects() {
+            return false;
+        }
+        let mut busy = self.poll_notifications();
+        let mut lost = Vec::new();
+        if let Some(live) = &mut self.live {
+            let (endpoints, peers) = (&self.endpoints, &mut self.peers);
+            live.transfers.poll(&self.agent, |transfer, outcome| {
+                busy = true;
+                peers.ended(&transfer.peer);
+                match outcome {
+                    Outcome::Done => endpoints.transferred(transfer),
+                    Outcome::PeerFailed(reason) => {
+                        endpoints.failed(transfer);
+                        lost.push((Arc::clone(&transfer.peer), reason));
+                    }
+                }
+            });
+        }
+        for (peer, reason) in lost {
+            self.lose(&peer, &reason);
+        }
+        if busy {
+            self.drop_released();
+            self.retry_waiting();
+        }
+        let now = Instant::now();
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.endpoints.tick(now);
+        }
+        busy
+    }
+
+    fn poll_notifications(&mut self) -> bool {
+        let Some(live) = &mut self.live else { return false };
+        let notifications = &mut live.notifications;
+        if let Err(error) = self.agent.get_notifications(notifications, None) {
+            tracing::debug!(%error, "NIXL gave no notifications");
+            return false;
+        }
+        if !matches!(notifications.len(), Ok(1..)) {
+            return false;
+        }
+        for peer in notifications.agents() {
+            // nixl-sys gives no way to read a notification of an agent whose name is no text.
+            let Ok(peer) = peer else {
+                self.counters.foreign.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            let Ok(messages) = notifications.get_notifications(peer) else { continue };
+            for message in messages.filter_map(Result::ok) {
+                if self.endpoints.notified(peer, &message) == Claim::Foreign {
+                    self.counters.foreign.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        // The map can be emptied only by a call that refuses bytes which are no text, so a new one takes its place.
+        match NotificationMap::new() {
+            Ok(empty) => *notifications = empty,
+            Err(error) => tracing::error!(%error, "NIXL gave no new notification map"),
+        }
+        true
+    }
+
+    pub(super) fn lose(&mut self, peer: &str, reason: &str) {
+        if self.peers.lose(peer, reason) {
+            tracing::info!(peer, reason, "peer lost");
+            self.endpoints.lost(peer, reason);
+        }
+    }
+}
