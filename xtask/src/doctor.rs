@@ -36,7 +36,7 @@ pub fn run() -> Result<ExitCode> {
     let own_control_plane = tools::kubebuilder_assets().is_some();
     table.push(("go 1.26+", if own_control_plane { optional(go) } else { go }));
     let python = first_line("python3", &["--version"]);
-    table.push(("python3", present(python, "the system's package python3")));
+    table.push(("python3", host_python(python)));
     let pip = first_line("python3", &["-m", "pip", "--version"]);
     table.push(("pip", present(pip, "the system's package python3-pip")));
     table.push(("g++ with C++20", compiler()));
@@ -114,6 +114,15 @@ fn version(text: &str) -> Option<(u32, u32)> {
         let mut parts = word.split('.');
         Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
     })
+}
+
+/// Any Python gets NIXL and libclang; the other end of some tests runs in those that it has wheels for.
+fn host_python(found: Result<String, String>) -> Finding {
+    match (found, tools::HostPython::find()) {
+        (Err(problem), _) => Finding::Missing(problem, "the system's package python3"),
+        (Ok(text), Ok(_)) => Finding::Good(text),
+        (Ok(text), Err(_)) => Finding::Poor(text, tools::HostPython::WANTED),
+    }
 }
 
 fn compiler() -> Finding {

@@ -1,9 +1,13 @@
-//! Gets what the build and the tests need and no package of ours contains: NIXL, libclang, etcd and Kubernetes' programs.
+//! Gets what the build and the tests need and no package of ours contains: NIXL, libclang, etcd and Kubernetes' programs, and
+//! Dynamo's Python module as the other end of tests.
 //! Each tool is a directory of the cache, complete when it exists; `.tools` in the checkout links to them.
 
 mod cache;
 mod go;
+mod host_python;
 mod links;
+mod pip;
+mod python_peer;
 mod wheels;
 
 use std::path::{Path, PathBuf};
@@ -14,8 +18,13 @@ use anyhow::Result;
 use crate::paths;
 use crate::progress::seconds;
 
-/// Versions stand here, in `tools/wheels.txt` and in `tools/*/go.mod`; a test compares them.
+pub use host_python::HostPython;
+
+/// Versions stand here, in `tools/wheels.txt`, `tools/python-peer` and in `tools/*/go.mod`; a test compares them.
 pub const NIXL_VERSION: &str = "1.5.1";
+/// What running workers may still have: a peer in tests only.
+pub const OLDER_NIXL_VERSION: &str = "1.4.1";
+pub const DYNAMO_VERSION: &str = "1.6.1";
 pub const LIBCLANG_VERSION: &str = "18.1.1";
 pub const ETCD_VERSION: &str = "3.6.16";
 pub const KUBERNETES_VERSION: &str = "1.36.3";
@@ -28,7 +37,7 @@ pub const KUBEBUILDER_ASSETS: &str = "KUBEBUILDER_ASSETS";
 pub enum Wanted {
     /// Enough for the demo.
     Demo,
-    /// And kube-controller-manager, for tests of namespace deletion.
+    /// And kube-controller-manager, for tests of namespace deletion, and the Python peers.
     Everything,
 }
 
@@ -53,7 +62,13 @@ pub fn ensure(wanted: Wanted) -> Result<()> {
         };
         programs.push(path);
     }
-    links::link(&paths::tools(), &nixl, &libclang, &programs)
+    links::link(&paths::tools(), &nixl, &libclang, &programs)?;
+    if wanted == Wanted::Everything {
+        for peer in python_peer::PEERS {
+            links::link_python(&paths::tools(), peer.nixl, &python_peer::ensure(&cache, peer)?)?;
+        }
+    }
+    Ok(())
 }
 
 /// `cargo xtask tools`.
@@ -73,6 +88,9 @@ pub fn found() -> Vec<(&'static str, Option<PathBuf>)> {
     let wheel = |wheel| cache.as_ref().and_then(|cache| wheels::find(cache, wheel));
     let own = kubebuilder_assets();
     let mut found = vec![("nixl", wheel(&wheels::NIXL)), ("libclang", wheel(&wheels::LIBCLANG))];
+    for peer in python_peer::PEERS {
+        found.push((peer.name, cache.as_ref().and_then(|cache| python_peer::find(cache, peer))));
+    }
     for program in go::PROGRAMS {
         let from_user =
             own.as_ref().map(|directory| directory.join(program.name)).filter(|path| path.is_file());
@@ -107,5 +125,13 @@ mod tests {
         let wheels = read("wheels.txt");
         assert!(wheels.contains(&format!("\nnixl-cu12=={NIXL_VERSION} ")));
         assert!(wheels.contains(&format!("\nlibclang=={LIBCLANG_VERSION} ")));
+        let base = read("python-peer/base.txt");
+        assert!(base.contains(&format!("\nai-dynamo-runtime=={DYNAMO_VERSION} ")));
+        for peer in python_peer::PEERS {
+            let nixl = peer.nixl;
+            assert!(read(&format!("python-peer/nixl-{nixl}.txt")).contains(&format!("\nnixl-cu12=={nixl} ")));
+            assert!(peer.name.ends_with(nixl), "{} is shown for NIXL {nixl}", peer.name);
+        }
+        assert_eq!(python_peer::PEERS.len(), 2);
     }
 }

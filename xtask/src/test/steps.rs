@@ -67,6 +67,7 @@ fn test(arguments: &[String]) -> Result<()> {
     command.args(arguments);
     command.env("NIXL_TRANSFER_NIXL_LIBRARY", tools.join("nixl/lib/libnixl_capi.so"));
     command.env("NIXL_TRANSFER_NIXL_PLUGINS", tools.join("nixl/plugins"));
+    command.env("NIXL_TRANSFER_PYTHON_PEERS", tools.join("python"));
     command.env("NIXL_TRANSFER_ASSETS", tools.join("bin"));
     command.env("NIXL_TRANSFER_BIN_DIR", paths::binaries());
     // Errors of tests name what is wrong; where they were made is of no use.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::{LIBCLANG_VERSION, NIXL_VERSION, cache};
+use super::{LIBCLANG_VERSION, NIXL_VERSION, cache, pip};
 use crate::exec;
 use crate::paths;
 use crate::progress::Step;
@@ -62,39 +62,15 @@ fn make(wheel: &Wheel, place: &Path) -> Result<()> {
     let all = fs::read_to_string(paths::root().join("xtask/tools/wheels.txt"))?;
     fs::write(&requirements, requirement(&all, wheel.package).context("the wheel is not in wheels.txt")?)?;
 
-    exec::watched(&mut pip(&requirements, &scratch)?, |line| {
-        step.tick(line.filter(|line| line.contains("ownload")).unwrap_or("…").trim());
-    })
-    .context(
-        "pip could not fetch the wheel (is the index reachable? `cargo xtask doctor` checks python3 and pip)",
-    )?;
-    let file = fs::read_dir(&scratch)?.flatten().map(|entry| entry.path());
-    let file = file.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "whl"));
-    let file = file.context("pip fetched no wheel")?;
-    exec::watched(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&file).arg(&unzipped), |_| {
+    let wheels = pip::download(&mut step, &requirements, &scratch, pip::For::Any)?;
+    let file = wheels.first().context("pip fetched no wheel")?;
+    exec::watched(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(file).arg(&unzipped), |_| {
         step.tick("unzipping");
     })?;
     (wheel.arrange)(&unzipped, place)?;
     fs::remove_dir_all(&scratch)?;
     step.done("");
     Ok(())
-}
-
-/// Any host's pip is told to take the wheel of CPython 3.12 for this architecture: only its shared libraries are used.
-fn pip(requirements: &Path, into: &Path) -> Result<Command> {
-    let mut command = Command::new("python3");
-    command.args(["-m", "pip", "download", "--disable-pip-version-check", "--progress-bar=off", "--no-deps"]);
-    command.args(["--require-hashes", "--only-binary=:all:", "--python-version=3.12", "--implementation=cp"]);
-    command.args(["--abi=cp312", "--abi=abi3", "--abi=none"]);
-    let architecture = std::env::consts::ARCH;
-    if !["x86_64", "aarch64"].contains(&architecture) {
-        bail!("NIXL has no wheel for {architecture}: x86_64 and aarch64 only");
-    }
-    for platform in ["manylinux_2_28", "manylinux2014", "manylinux2010"] {
-        command.arg(format!("--platform={platform}_{architecture}"));
-    }
-    command.arg("--requirement").arg(requirements).arg("--dest").arg(into);
-    Ok(command)
 }
 
 /// The lines of one package, with their continuations.
