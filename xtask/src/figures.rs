@@ -1,8 +1,9 @@
-//! `cargo xtask figures`: builds and runs the measurements of the tests crate. All numbers come from there.
+//! `cargo xtask figures`: builds and runs the measurements. All numbers come from those programs; none is a test.
 
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
 
 use crate::{
     paths,
@@ -10,13 +11,31 @@ use crate::{
     tools::{self, Wanted},
 };
 
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// What is measured.
+    #[arg(value_enum, default_value_t = What::Jobs)]
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Jobs on a control plane, beside rsync, cp and a minimal NIXL loop. Takes about two minutes.
+    Jobs,
+    /// The four operations of nixl-connect, beside Dynamo's Python module. Takes about three minutes.
+    Connect,
+}
+
 /// Measures, and prints.
-pub fn run() -> Result<()> {
+pub fn run(arguments: &Arguments) -> Result<()> {
     tools::ensure(Wanted::Everything)?;
+    let program = match arguments.what {
+        What::Jobs => "examples/figures",
+        What::Connect => "examples/latency",
+    };
     // The same packages and features as the tests', so that nothing is built twice.
     cargo_build(&["--workspace", "--all-targets"])?;
-    let status =
-        Command::new(paths::binaries().join("examples/figures")).current_dir(paths::root()).status()?;
+    let status = Command::new(paths::binaries().join(program)).current_dir(paths::root()).status()?;
     ensure!(status.success(), "the measurements ended with {status}");
     Ok(())
 }

@@ -31,8 +31,8 @@ enum Command {
     Test(test::Arguments),
     /// Gets NIXL, libclang, etcd and Kubernetes' programs, into the user's cache; links them into the checkout.
     Tools,
-    /// Measures what a user asks first, beside rsync, cp and a minimal NIXL loop, and prints it. Takes about two minutes.
-    Figures,
+    /// Measures what a user asks first, beside what others do, and prints it. Takes some minutes.
+    Figures(figures::Arguments),
     /// Says what is missing on this machine, and how to get it.
     Doctor,
 }
@@ -54,7 +54,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Test(arguments) => test::run(&arguments),
         Command::Tools => tools::run().map(|()| ExitCode::SUCCESS),
-        Command::Figures => figures::run().map(|()| ExitCode::SUCCESS),
+        Command::Figures(arguments) => figures::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Doctor => doctor::run(),
     }
 }
