@@ -89,3 +89,26 @@ pub enum MetadataError {
     #[error("descriptors[{0}] lies in no memory that its agent has registered")]
     Unregistered(usize),
 }
+
+impl MetadataError {
+    /// A name for programs that never changes: the variant's.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::TooLong { .. } => "TooLong",
+            Self::Json(_) => "Json",
+            Self::DescriptorCount(_) => "DescriptorCount",
+            Self::Descriptor { .. } => "Descriptor",
+            Self::NotificationKey(_) => "NotificationKey",
+            Self::OperationKind(_) => "OperationKind",
+            Self::Empty => "Empty",
+            Self::Base64 => "Base64",
+            Self::Hex => "Hex",
+            Self::Zlib(_) => "Zlib",
+            Self::Inflated => "Inflated",
+            Self::Blob(_) => "Blob",
+            Self::Agent { .. } => "Agent",
+            Self::NoConnection(_) => "NoConnection",
+            Self::Unregistered(_) => "Unregistered",
+        }
+    }
+}
