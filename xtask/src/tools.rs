@@ -129,7 +129,8 @@ mod tests {
         assert!(base.contains(&format!("\nai-dynamo-runtime=={DYNAMO_VERSION} ")));
         for peer in python_peer::PEERS {
             let nixl = peer.nixl;
-            assert!(read(&format!("python-peer/nixl-{nixl}.txt")).contains(&format!("\nnixl-cu12=={nixl} ")));
+            let pins = read(&format!("python-peer/nixl-{nixl}.txt"));
+            assert!(["nixl", "nixl-cu12"].iter().all(|name| pins.contains(&format!("\n{name}=={nixl} "))));
             assert!(peer.name.ends_with(nixl), "{} is shown for NIXL {nixl}", peer.name);
         }
         assert_eq!(python_peer::PEERS.len(), 2);

@@ -34,7 +34,7 @@ class Peer:
             "UCX_NET_DEVICES": "lo",
             "UCX_ERROR_SIGNALS": "",
         }
-        command = [sys.executable, str(HERE / "peer.py"), *arguments, f"--timeout={DEADLINE}", "--time"]
+        command = [sys.executable, "-S", str(HERE / "peer.py"), *arguments, f"--timeout={DEADLINE}", "--time"]
         pipe = subprocess.PIPE
         self.child = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         # Nothing stays behind when a peer hangs before it looks at its own deadline.

@@ -2,7 +2,8 @@
 
 A passive verb prints the RdmaMetadata as one JSON line, waits, and prints {"status":"DONE","sha256":...}. An active verb
 takes the metadata on standard input and prints the same kind of line. A failure is one line with `error`, the name of the
-exception's class, and `message`. The exit code is 0 only when every operation was DONE. Nothing else is on standard output.
+exception's class, and `message`. The exit code is 0 only when every operation was DONE. Nothing else is on standard
+output. To be run as `python3 -S peer.py`: then what the host has installed cannot get in the way, such as a real PyTorch.
 """
 
 import argparse

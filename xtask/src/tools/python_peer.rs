@@ -46,8 +46,7 @@ pub fn ensure(cache: &Path, peer: &Peer) -> Result<PathBuf> {
     })
 }
 
-/// The name holds everything that decides about the content: NIXL's extension module is made for one Python version, and
-/// a changed pin makes another directory.
+/// NIXL's extension module is made for one Python version, and a changed pin makes another directory.
 fn directory(peer: &Peer, python: HostPython, base: &str, nixl: &str) -> String {
     format!("python-peer-nixl-{}-{}-{}", peer.nixl, python.tag(), short_digest(&[base, nixl]))
 }
@@ -71,11 +70,16 @@ fn make_base(place: &Path) -> Result<()> {
 /// Headers, scripts and what only PyTorch uses are left out.
 fn make_peer(peer: &Peer, place: &Path) -> Result<()> {
     let Peer { nixl, download, .. } = peer;
-    let mut step = Step::start(format!("NIXL {nixl} for Python: fetching its wheel ({download})"));
-    let parts = ["nixl_cu12/", "nixl_cu12.libs/", ".nixl_cu12.mesonpy.libs/"].map(str::to_owned);
-    let parts = [&parts[..], &[format!("nixl_cu12-{nixl}.dist-info/")]].concat();
+    let mut step = Step::start(format!("NIXL {nixl} for Python: fetching its wheels ({download})"));
+    let mut parts = vec![format!("nixl-{nixl}.dist-info/"), format!("nixl_cu12-{nixl}.dist-info/")];
+    for part in ["nixl/", "nixl_meta_utils.py", "nixl_cu12/", "nixl_cu12.libs/", ".nixl_cu12.mesonpy.libs/"] {
+        parts.push(part.to_owned());
+    }
     fetch(&mut step, &format!("nixl-{nixl}"), place, |_| parts.clone())?;
-    verify(place, &[MODULE, "nixl_cu12/_api.py", "nixl_cu12.libs/nixl/libplugin_UCX.so"])?;
+    verify(
+        place,
+        &[MODULE, "nixl/__init__.py", "nixl_cu12/_api.py", "nixl_cu12.libs/nixl/libplugin_UCX.so"],
+    )?;
     step.done("");
     Ok(())
 }
