@@ -3,6 +3,8 @@ worker uses it; what is private to it is touched only to create an agent early a
 """
 
 import asyncio
+import faulthandler
+import gc
 import sys
 import time
 from argparse import Namespace
@@ -25,9 +27,14 @@ class Pending:
         self.since = time.monotonic()
 
     def release(self) -> None:
-        if self.operation is not None:
-            operation, self.operation = self.operation, None
+        operation, self.operation = self.operation, None
+        if operation is None:
+            return
+        try:
             operation.__exit__(None, None, None)
+        except Exception as problem:
+            # It asks for the status first, and that of a lost peer raises again. Its destructor releases it all the same.
+            print(f"release: {type(problem).__name__}: {problem}", file=sys.stderr)
 
     async def finish(self, options: Namespace) -> None:
         try:
@@ -76,8 +83,21 @@ async def begin(connector: Connector, options: Namespace) -> list[Pending]:
 
 async def run(connector: Connector, options: Namespace) -> bool:
     """One round: all its operations at once. True when each of them is DONE."""
-    start = create if options.verb in ("readable", "writable") else begin
-    pending = await start(connector, options)
+    # A call into NIXL can block the event loop and with it every deadline; this one ends the process from outside Python.
+    faulthandler.dump_traceback_later((options.operations + 1) * options.timeout + 10, exit=True)
+    try:
+        return await run_round(connector, options)
+    finally:
+        # What failed is still held by its exception, and holds a reference to the remote agent.
+        gc.collect()
+
+
+async def run_round(connector: Connector, options: Namespace) -> bool:
+    active = options.verb in ("read", "write")
+    pending = await (begin if active else create)(connector, options)
+    for one in pending if active and options.announce else []:
+        # The first look at the status is what posts the transfer.
+        say(state=str(one.operation.status), **one.labels)
     tasks = {asyncio.ensure_future(one.finish(options)): one for one in pending}
     waiting, well, first = set(tasks), True, True
     while waiting:
