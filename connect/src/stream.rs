@@ -1,6 +1,7 @@
 //! The staged stream: chunks in order, verified, through a ring of slots, from one sender to one receiver. The sender
 //! writes a chunk into the receiver's slot with a notification (sequence, slot, length, digest); the receiver verifies
-//! and returns the slot by notification. A chunk with a wrong digest is sent again. No files, no Kubernetes here.
+//! and returns the slot by notification. A chunk with a wrong digest is sent again. A relay forwards chunks from the slots
+//! they came in. No files, no Kubernetes here.
 
 #[cfg(feature = "fault-injection")]
 mod corruption;
@@ -10,8 +11,10 @@ mod progress;
 mod receive_state;
 mod receiver;
 mod ring;
+mod send_slot;
 mod send_state;
 mod sender;
+mod sending;
 mod slot_mut;
 mod target;
 mod waiting;

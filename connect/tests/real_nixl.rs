@@ -54,6 +54,45 @@ fn one_session_serves_two_receivers_at_once() -> Outcome {
     sender.ends_well()
 }
 
+/// The ends of a chain of three, connected.
+fn chain(settings: &[(&str, &str)]) -> Result<[Peer; 3], Box<dyn Error>> {
+    let mut last = Peer::start("receive", settings)?;
+    let mut relay = Peer::start("relay", &[])?;
+    let mut first = Peer::start("send", &[])?;
+    assert_eq!(relay.expect("memory")?, "0");
+    first.say(&relay.expect("offer")?)?;
+    last.say(&relay.expect("agent")?)?;
+    relay.say(&last.expect("offer")?)?;
+    relay.say(&first.expect("agent")?)?;
+    Ok([first, relay, last])
+}
+
+#[test]
+fn a_relay_sends_on_from_the_slots_it_received_into() -> Outcome {
+    let [mut first, mut relay, mut last] = chain(&[])?;
+    first.expect("filled")?;
+    let all = "bytes=33554439 resent=0 refused=0";
+    assert_eq!(last.expect("done")?, all);
+    assert_eq!(relay.expect("forwarded")?, all);
+    assert_eq!(relay.expect("done")?, all);
+    assert_eq!(first.expect("done")?, all);
+    [first, relay, last].into_iter().try_for_each(Peer::ends_well)
+}
+
+#[test]
+fn a_relay_whose_next_process_dies_receives_on() -> Outcome {
+    let [mut first, mut relay, mut last] = chain(&[("HOLD_AFTER", "20")])?;
+    last.expect("holding")?;
+    last.kill()?;
+    let onward = relay.expect("onward")?;
+    assert!(onward.starts_with("PeerLost"), "{onward}");
+    first.expect("filled")?;
+    for end in [&mut relay, &mut first] {
+        assert_eq!(end.expect("done")?, "bytes=33554439 resent=0 refused=0");
+    }
+    [first, relay].into_iter().try_for_each(Peer::ends_well)
+}
+
 #[test]
 fn a_damaged_chunk_is_found_and_sent_again() -> Outcome {
     let mut receiver = Peer::start("receive", &[])?;

@@ -29,7 +29,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Checks everything: format, lints, generated files, unit and integration tests on the real control plane.
     Test(test::Arguments),
-    /// Gets NIXL, libclang, etcd and Kubernetes' programs, into the user's cache; links them into the checkout.
+    /// Gets NIXL, libclang, Dynamo's Python module, etcd and Kubernetes' programs, into the user's cache; links them into
+    /// the checkout.
     Tools,
     /// Measures what a user asks first, beside what others do, and prints it. Takes some minutes.
     Figures(figures::Arguments),

@@ -15,7 +15,7 @@ use crate::device::Device;
 use crate::digest::chunk_digest;
 use crate::memory::Slot;
 use crate::metadata::{CheckedMetadata, OperationKind, RdmaMetadata, SerializedDescriptor};
-use crate::session::{Claim, Endpoint, EndpointId, Link, Session};
+use crate::session::{Claim, Endpoint, EndpointId, Link, RegionId, Session};
 
 /// The passive end of a stream from one sender.
 ///
@@ -26,11 +26,13 @@ pub struct Receiver {
     shared: Arc<Shared>,
     endpoint: EndpointId,
     metadata: RdmaMetadata,
+    ring: Ring,
 }
 
 struct Shared {
     waiting: Arc<Waiting<ReceiveState<Slot>>>,
     link: Link,
+    region: RegionId,
     stream: StreamId,
     progress: Arc<Progress>,
 }
@@ -50,7 +52,7 @@ impl Receiver {
     pub fn open(session: &Session, slots: usize, chunk_size: usize, key: &str) -> Result<Self, StreamError> {
         let ring = Ring::new(slots, chunk_size)?;
         let link = session.link().clone();
-        let (_, slots) = ring.map(&link)?;
+        let (region, slots) = ring.map(&link)?;
         let descriptor = |slot: &Slot| SerializedDescriptor {
             device: Device::Cpu,
             ptr: slot.address() as u64,
@@ -62,11 +64,12 @@ impl Receiver {
         let shared = Arc::new(Shared {
             waiting: Arc::new(Waiting::new(ReceiveState::new(slots, chunk_size))),
             link: link.clone(),
+            region,
             stream: StreamId::of(key),
             progress: Arc::default(),
         });
         let endpoint = link.open(shared.clone())?;
-        Ok(Self { shared, endpoint, metadata })
+        Ok(Self { shared, endpoint, metadata, ring })
     }
 
     /// What the sender needs: one descriptor per slot, this agent's metadata as of now, the key, kind WRITE.
@@ -113,6 +116,7 @@ impl Receiver {
                     slot: Some(slot),
                     length,
                     sequence,
+                    digest: arrival.digest,
                     shared: Arc::clone(&self.shared),
                 }));
             }
@@ -136,6 +140,18 @@ impl Receiver {
     /// Counters, readable while the stream runs.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.shared.progress)
+    }
+
+    pub(super) fn ring(&self) -> Ring {
+        self.ring
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.shared.link
+    }
+
+    pub(super) fn region(&self) -> RegionId {
+        self.shared.region
     }
 
     /// A handle that ends the stream from another thread.
@@ -245,6 +261,7 @@ pub struct Chunk {
     slot: Option<Slot>,
     length: usize,
     sequence: u64,
+    digest: u64,
     shared: Arc<Shared>,
 }
 
@@ -252,6 +269,19 @@ impl Chunk {
     /// The chunk's number, from 0.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    pub(super) fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    pub(super) fn region(&self) -> RegionId {
+        self.shared.region
+    }
+
+    /// Where the bytes lie.
+    pub(super) fn address(&self) -> Option<usize> {
+        self.slot.as_ref().map(Slot::address)
     }
 
     /// Returns the slot to the sender; the same as dropping the chunk.

@@ -64,6 +64,19 @@ impl<S> SendState<S> {
         if self.fault.is_some() { None } else { self.free.pop() }
     }
 
+    /// The slot that became free last.
+    pub(super) fn last_freed(&mut self) -> Option<&mut S> {
+        self.free.last_mut()
+    }
+
+    /// After a fault: the slots of chunks that nobody will answer any more.
+    pub(super) fn take_outstanding(&mut self) -> Vec<S> {
+        if self.fault.is_none() {
+            return Vec::new();
+        }
+        self.outstanding.drain().map(|(_, chunk)| chunk.slot).collect()
+    }
+
     /// A slot that was taken and not sent.
     pub(super) fn give_back(&mut self, slot: S) {
         self.free.push(slot);

@@ -7,43 +7,21 @@ use std::time::Instant;
 use super::StreamError;
 use super::message::Message;
 use super::progress::Progress;
+use super::receiver::{Chunk, Receiver};
 use super::ring::Ring;
-use super::send_state::{Effect, SendState};
+use super::send_slot::SendSlot;
+use super::send_state::SendState;
+use super::sending::Sending;
 use super::slot_mut::SlotMut;
 use super::target::Target;
-use super::waiting::{AbortHandle, Faulty, Waiting};
-use crate::device::Device;
-use crate::memory::Slot;
-use crate::metadata::{OperationKind, RdmaMetadata, SerializedDescriptor};
-use crate::session::{Claim, Endpoint, EndpointId, Link, Local, RegionId, Session, Transfer};
+use super::waiting::{AbortHandle, Waiting};
+use crate::metadata::RdmaMetadata;
+use crate::session::{Link, RegionId, Session};
 
 /// The active end of a stream to one receiver. A session can have several.
 #[derive(Debug)]
 pub struct Sender {
-    shared: Arc<Shared>,
-}
-
-pub(super) struct Shared {
-    pub(super) waiting: Arc<Waiting<SendState<Slot>>>,
-    link: Link,
-    region: RegionId,
-    ring: Ring,
-    target: OnceLock<Target>,
-    endpoint: OnceLock<EndpointId>,
-    progress: Arc<Progress>,
-    #[cfg(feature = "fault-injection")]
-    corruption: std::sync::Mutex<super::corruption::Corruption>,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let peer = self.target.get().map(|target| &target.peer);
-        formatter
-            .debug_struct("Shared")
-            .field("ring", &self.ring)
-            .field("peer", &peer)
-            .finish_non_exhaustive()
-    }
+    shared: Arc<Sending>,
 }
 
 impl Sender {
@@ -55,10 +33,25 @@ impl Sender {
         let ring = Ring::new(slots, chunk_size)?;
         let link = session.link().clone();
         let (region, slots) = ring.map(&link)?;
-        let shared = Shared {
+        let slots = slots.into_iter().map(SendSlot::Own).collect();
+        Ok(Self::over(slots, link, region, false, ring))
+    }
+
+    /// A sender without memory of its own, for the chunks of a receiver of the same session: [`Sender::forward`] sends
+    /// them on from the slots in which they came. Its ring has the measures of that receiver's.
+    pub fn open_relay(receiver: &Receiver) -> Self {
+        let ring = receiver.ring();
+        // Bounded by `MAX_SLOTS`.
+        let slots = (0..ring.slots as u32).map(|index| SendSlot::Relay { index, chunk: None }).collect();
+        Self::over(slots, receiver.link().clone(), receiver.region(), true, ring)
+    }
+
+    fn over(slots: Vec<SendSlot>, link: Link, region: RegionId, is_relay: bool, ring: Ring) -> Self {
+        let shared = Sending {
             waiting: Arc::new(Waiting::new(SendState::new(slots))),
             link,
             region,
+            is_relay,
             ring,
             target: OnceLock::new(),
             endpoint: OnceLock::new(),
@@ -66,7 +59,7 @@ impl Sender {
             #[cfg(feature = "fault-injection")]
             corruption: std::sync::Mutex::default(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(shared) }
     }
 
     /// Checks what the receiver offers against this ring, and loads its agent. Nothing has moved when this fails.
@@ -87,7 +80,7 @@ impl Sender {
             }
             Err(error) => {
                 let error = StreamError::from(error);
-                self.shared.waiting.fail(error.clone());
+                self.shared.fail(error.clone());
                 Err(error)
             }
         }
@@ -96,11 +89,38 @@ impl Sender {
     /// A free slot to fill; waits for one until `deadline`.
     ///
     /// # Errors
-    /// `DeadlineExceeded` when the receiver returned none in time; else the stream's failure.
+    /// `DeadlineExceeded` when the receiver returned none in time; `Misuse` for a relay; else the stream's failure.
     pub fn slot(&mut self, deadline: Instant) -> Result<SlotMut, StreamError> {
+        match self.free_slot(deadline)? {
+            SendSlot::Own(slot) => Ok(SlotMut::new(slot, Arc::clone(&self.shared))),
+            relay @ SendSlot::Relay { .. } => {
+                self.shared.waiting.lock().give_back(relay);
+                Err(StreamError::Misuse("a relay has no slots to fill"))
+            }
+        }
+    }
+
+    /// Sends a chunk on from the slot in which it came, as the next chunk; gives its number. The chunk is kept until it is
+    /// through, so its own sender gets the slot back when both this stream and the holders of the chunk are done with it.
+    /// Waits for a free slot at the receiver until `deadline`.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` when the receiver returned none in time; `Misuse` for a sender that is no relay, and for a chunk
+    /// of another receiver; else the stream's failure.
+    pub fn forward(&mut self, chunk: &Arc<Chunk>, deadline: Instant) -> Result<u64, StreamError> {
+        if !self.shared.is_relay || chunk.region() != self.shared.region {
+            return Err(StreamError::Misuse("a relay forwards the chunks of its own receiver"));
+        }
+        let Ok(length) = u32::try_from(chunk.len()) else {
+            return Err(StreamError::Misuse("a chunk fits its slot"));
+        };
+        let index = self.free_slot(deadline)?.index();
+        self.shared.send(SendSlot::Relay { index, chunk: Some(Arc::clone(chunk)) }, length, chunk.digest())
+    }
+
+    fn free_slot(&mut self, deadline: Instant) -> Result<SendSlot, StreamError> {
         self.require_connection()?;
-        let slot = self.shared.waiting.wait(deadline, "a free slot", SendState::take_free)?;
-        Ok(SlotMut::new(slot, Arc::clone(&self.shared)))
+        self.shared.waiting.wait(deadline, "a free slot", SendState::take_free)
     }
 
     /// Announces the end and waits until the receiver has returned every slot and knows the end. After
@@ -109,7 +129,7 @@ impl Sender {
         let target = self.require_connection()?;
         let count = self.shared.waiting.lock().announce_end();
         self.shared.link.notify(Arc::clone(&target.peer), Message::End { count }.encode(target.stream));
-        let complete = |state: &mut SendState<Slot>| state.is_complete().then_some(());
+        let complete = |state: &mut SendState<SendSlot>| state.is_complete().then_some(());
         self.shared.waiting.wait(deadline, "the receiver's last answers", complete)?;
         self.shared.link.notify(Arc::clone(&target.peer), Message::Farewell { count }.encode(target.stream));
         Ok(())
@@ -142,121 +162,13 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.shared.waiting.fail(StreamError::Closed);
+        self.shared.fail(StreamError::Closed);
         if let Some(endpoint) = self.shared.endpoint.get() {
             self.shared.link.close(*endpoint);
         }
         // The session keeps the memory as long as NIXL may read it.
-        self.shared.link.release(self.shared.region);
-    }
-}
-
-impl Shared {
-    /// Posts the chunk with this number from its slot, for the first time or again.
-    pub(super) fn post(&self, state: &mut SendState<Slot>, sequence: u64) {
-        let (Some(target), Some(endpoint), Some(chunk)) =
-            (self.target.get(), self.endpoint.get(), state.outstanding(sequence))
-        else {
-            return;
-        };
-        #[cfg(feature = "fault-injection")]
-        self.corruption
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .before_write(sequence, &mut chunk.slot);
-        let Some(remote) = target.slots.get(chunk.index as usize) else { return };
-        let message =
-            Message::Chunk { sequence, slot: chunk.index, length: chunk.length, digest: chunk.digest };
-        let range = |address: usize| SerializedDescriptor {
-            device: Device::Cpu,
-            ptr: address as u64,
-            size: u64::from(chunk.length),
-        };
-        self.link.post(Transfer {
-            endpoint: *endpoint,
-            token: sequence,
-            kind: OperationKind::Write,
-            peer: Arc::clone(&target.peer),
-            local: vec![Local { region: self.region, memory: range(chunk.slot.address()) }],
-            remote: vec![range(*remote)],
-            message: message.encode(target.stream),
-            in_flight: Vec::new(),
-        });
-    }
-
-    fn apply(&self, state: &mut SendState<Slot>, effect: Result<Effect, StreamError>) {
-        match effect {
-            Ok(Effect::Nothing) => {}
-            Ok(Effect::Through { length }) => self.progress.chunk(length as usize),
-            Ok(Effect::Resend { sequence }) => {
-                self.progress.resend();
-                self.post(state, sequence);
-            }
-            Err(error) => state.fail(error),
+        if !self.shared.is_relay {
+            self.shared.link.release(self.shared.region);
         }
-    }
-}
-
-impl Endpoint for Shared {
-    fn notified(&self, peer: &str, message: &[u8]) -> Claim {
-        let Some(target) = self.target.get() else { return Claim::Foreign };
-        let message = match Message::decode(message) {
-            Some((stream, message)) if stream == target.stream && !message.is_senders() => message,
-            _ => return Claim::Foreign,
-        };
-        if *peer != *target.peer {
-            self.progress.refuse();
-            return Claim::Taken;
-        }
-        let mut state = self.waiting.lock();
-        let effect = match message {
-            Message::Credit { sequence, slot } => state.credit(sequence, slot),
-            Message::Reject { sequence, slot } => state.reject(sequence, slot),
-            Message::Received { count } => state.end_known(count).map(|()| Effect::Nothing),
-            // A sign of life; what only a sender says was sorted out above.
-            Message::Alive { .. }
-            | Message::Chunk { .. }
-            | Message::End { .. }
-            | Message::Farewell { .. } => Ok(Effect::Nothing),
-        };
-        self.apply(&mut state, effect);
-        drop(state);
-        self.waiting.wake();
-        Claim::Taken
-    }
-
-    fn transferred(&self, token: u64) {
-        let mut state = self.waiting.lock();
-        let effect = state.written(token);
-        self.apply(&mut state, Ok(effect));
-        drop(state);
-        if effect != Effect::Nothing {
-            self.waiting.wake();
-        }
-    }
-
-    fn refused(&self, token: u64, reason: &str) {
-        self.waiting.fail(StreamError::Session(format!("chunk {token} could not be posted: {reason}")));
-    }
-
-    fn failed(&self, _token: u64) {}
-
-    fn lost(&self, peer: &str, reason: &str) {
-        if self.target.get().is_some_and(|target| *target.peer == *peer) {
-            self.waiting.fail(StreamError::PeerLost { peer: peer.to_owned(), reason: reason.to_owned() });
-        }
-    }
-
-    fn tick(&self, _now: Instant) {
-        let Some(target) = self.target.get() else { return };
-        let state = self.waiting.lock();
-        if state.fault().is_none() && !state.is_complete() {
-            self.link
-                .notify(Arc::clone(&target.peer), Message::Alive { from_sender: true }.encode(target.stream));
-        }
-    }
-
-    fn closed(&self) {
-        self.waiting.fail(StreamError::Closed);
     }
 }

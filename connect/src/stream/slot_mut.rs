@@ -4,7 +4,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::StreamError;
-use super::sender::Shared;
+use super::send_slot::SendSlot;
+use super::sending::Sending;
 use crate::digest::chunk_digest;
 use crate::memory::Slot;
 
@@ -13,11 +14,11 @@ use crate::memory::Slot;
 pub struct SlotMut {
     /// `None` only after `send` took it.
     slot: Option<Slot>,
-    shared: Arc<Shared>,
+    shared: Arc<Sending>,
 }
 
 impl SlotMut {
-    pub(super) fn new(slot: Slot, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(slot: Slot, shared: Arc<Sending>) -> Self {
         Self { slot: Some(slot), shared }
     }
 
@@ -34,18 +35,7 @@ impl SlotMut {
             return Err(StreamError::Misuse("a chunk has at least one byte and fits its slot"));
         };
         let digest = chunk_digest(bytes);
-        let index = slot.index() as u32;
-        let mut state = self.shared.waiting.lock();
-        match state.begin(slot, index, wire_length, digest) {
-            Ok(sequence) => {
-                self.shared.post(&mut state, sequence);
-                Ok(sequence)
-            }
-            Err((slot, error)) => {
-                state.give_back(slot);
-                Err(error)
-            }
-        }
+        self.shared.send(SendSlot::Own(slot), wire_length, digest)
     }
 }
 
@@ -66,7 +56,7 @@ impl DerefMut for SlotMut {
 impl Drop for SlotMut {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            self.shared.waiting.lock().give_back(slot);
+            self.shared.waiting.lock().give_back(SendSlot::Own(slot));
             self.shared.waiting.wake();
         }
     }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nixl_connect::{
@@ -20,6 +21,7 @@ pub fn run() {
     let outcome = match setting("ROLE").as_deref() {
         Some("send") => send(),
         Some("receive") => receive(),
+        Some("relay") => relay(),
         Some("abort") => abort(),
         Some("warm") => warm(),
         Some("late") => late(),
@@ -165,6 +167,47 @@ fn receive() -> Outcome {
     }
     receiver.finish(deadline()?)?;
     say("done", counters(counted));
+    session.close(Instant::now() + Duration::from_secs(5))?;
+    Ok(())
+}
+
+/// Receives, verifies, and sends on from the slots in which the chunks came. What is sent on and what is used here are
+/// told apart: the next process may be gone and this one goes on.
+fn relay() -> Outcome {
+    let session = session()?;
+    let mut receiver = Receiver::open(&session, usize::try_from(number("SLOTS", 8)?)?, CHUNK, "relayed")?;
+    let before = session.statistics()?.regions;
+    let mut onward = Some(Sender::open_relay(&receiver));
+    say("memory", session.statistics()?.regions - before);
+    say("offer", receiver.rdma_metadata().to_json());
+    say("agent", session.agent_metadata()?);
+    let next = RdmaMetadata::parse(&heard()?)?;
+    receiver.connect(CheckedMetadata::decode(&heard()?, None)?)?;
+    if let Some(onward) = &mut onward {
+        onward.connect(&next)?;
+    }
+    let mut at = 0;
+    while let Some(chunk) = receiver.next(deadline()?)? {
+        let chunk = Arc::new(chunk);
+        if let Some(sender) = &mut onward
+            && let Err(error) = sender.forward(&chunk, deadline()?)
+        {
+            say("onward", format!("{error:?}"));
+            // Its chunks go back to their sender.
+            onward = None;
+        }
+        if let Some(wrong) = (at..).zip(chunk.iter()).position(|(place, found)| *found != byte(place)) {
+            return Err(format!("chunk {} differs at {wrong}", chunk.sequence()).into());
+        }
+        at += chunk.len() as u64;
+    }
+    if let Some(sender) = &mut onward {
+        sender.finish(deadline()?)?;
+        say("forwarded", counters(sender.progress().snapshot()));
+    }
+    drop(onward);
+    receiver.finish(deadline()?)?;
+    say("done", counters(receiver.progress().snapshot()));
     session.close(Instant::now() + Duration::from_secs(5))?;
     Ok(())
 }
