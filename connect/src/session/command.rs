@@ -82,6 +82,14 @@ pub(crate) struct Begin {
     pub(crate) answer: Answer<Opened>,
 }
 
+impl Begin {
+    /// NIXL never had its memory, so that is free before anybody hears of the refusal.
+    pub(super) fn refuse(self, error: SessionError) {
+        drop(self.in_flight);
+        self.answer.give(Err(error));
+    }
+}
+
 /// All that a passive operation needs: memory registered, notifications with a key expected.
 pub(crate) struct Offer {
     pub(crate) endpoint: Arc<dyn Endpoint>,

@@ -14,7 +14,7 @@ impl Owner {
     /// Begins an active operation now, or as soon as its peer can be loaded.
     pub(super) fn begin(&mut self, begin: Box<Begin>) {
         if let Err(error) = self.require_backend() {
-            return begin.answer.give(Err(error));
+            return begin.refuse(error);
         }
         // Those that wait for the same peer come first.
         let peer = begin.peer.agent();
@@ -40,18 +40,18 @@ impl Owner {
             Ok(Admitted::Yes) => {}
             Ok(Admitted::Later) => return Some(begin),
             Err(error) => {
-                begin.answer.give(Err(error));
+                begin.refuse(error);
                 return None;
             }
         }
-        let Begin { endpoint, kind, local, remote, peer, message, in_flight, answer } = *begin;
-        let regions = match self.register_all(&local) {
+        let regions = match self.register_all(&begin.local) {
             Ok(regions) => regions,
             Err(error) => {
-                answer.give(Err(error));
+                begin.refuse(error);
                 return None;
             }
         };
+        let Begin { endpoint, kind, local, remote, peer, message, in_flight, answer } = *begin;
         let id = EndpointId(self.id());
         self.endpoints.open_deaf(id, endpoint);
         let ranges = regions.iter().zip(&local);
