@@ -2,6 +2,7 @@
 
 use super::contents::{filled, patterned};
 use super::ours;
+use super::process::Process;
 use super::wire::golden;
 use crate::Outcome;
 
@@ -11,10 +12,9 @@ const TALKATIVE: [(&str, &str); 1] = [("UCX_LOG_LEVEL", "info")];
 #[test]
 fn both_ends_say_done_with_the_sum_over_their_memory_and_nothing_else() -> Outcome {
     let rows = [
-        ("readable --size 64,32,1", "read", patterned(97)),
-        ("readable --size 64 --fill 7", "read --fill 9", filled(7, 64)),
-        ("writable --size 70000,3 --fill 9", "write --size 70000,3", patterned(70_003)),
-        ("writable --size 5 --hex", "write --fill 255", filled(255, 5)),
+        ("readable --size 64,32,1 --hex", "read --fill 9", patterned(97)),
+        ("readable --size 64 --fill 7", "read --size 64", filled(7, 64)),
+        ("writable --size 70000,3 --fill 9", "write --fill 255", filled(255, 70_003)),
     ];
     for (passive, active, sum) in rows {
         let mut passive = ours::peer_with(passive, &TALKATIVE)?;
@@ -43,14 +43,12 @@ fn a_failure_is_one_line_with_a_stable_name_and_exit_code_1() -> Outcome {
         ("readable --size 1 --timeout never", "", "Arguments"),
         ("read --hex", "", "Arguments"),
         ("--help", "", "Arguments"),
-        ("writable --size 0", "", "Memory"),
         ("readable --size 9223372036854775807", "", "Memory"),
         ("read", "", "Input"),
         ("read", "{\"descriptors\":[]\n", "Json"),
         ("read", &damaged, "Base64"),
         ("write", &one, "Kind"),
-        ("read --size 65", &one, "Size"),
-        ("read --size 32,64,1", &list, "Size"),
+        ("read --size 64,32,2", &list, "Size"),
         ("read --size 97", &list, "Count"),
     ];
     for (arguments, input, error) in rows {
@@ -75,7 +73,8 @@ fn without_a_peer_each_side_ends_at_its_deadline() -> Outcome {
         let active = if passive.starts_with("readable") { "read" } else { "write" };
         let mut late = ours::peer(active)?;
         late.say(&offer)?;
-        fails(late, "PeerLost")?;
+        // Which of the two depends on when the kernel refuses the connection.
+        fails_with_one_of(late, &["StalePeer", "PeerLost"])?;
     }
     // The input stays open, and empty.
     fails(ours::peer("read --timeout 0.2")?, "Input")
@@ -86,11 +85,15 @@ fn a_nixl_that_is_not_there_is_a_failure_of_its_own_name() -> Outcome {
     fails(ours::peer_with("readable --size 1", &[("NIXL_TRANSFER_NIXL_LIBRARY", "/nowhere")])?, "Library")
 }
 
-fn fails(mut peer: super::process::Process, error: &str) -> Outcome {
+fn fails(peer: Process, error: &str) -> Outcome {
+    fails_with_one_of(peer, &[error])
+}
+
+fn fails_with_one_of(mut peer: Process, errors: &[&str]) -> Outcome {
     let line = peer.json()?;
     let fields = line.as_object().ok_or("no object")?;
     assert_eq!(fields.keys().collect::<Vec<_>>(), ["error", "message"], "{line}");
-    assert_eq!(line["error"], error, "{line}");
+    assert!(line["error"].as_str().is_some_and(|error| errors.contains(&error)), "{line}, not {errors:?}");
     assert!(line["message"].as_str().is_some_and(|message| !message.trim().is_empty()), "{line}");
     peer.ends_with(1)
 }

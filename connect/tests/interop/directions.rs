@@ -1,44 +1,60 @@
-//! Bytes in both directions and both roles: the example `peer` at one end, Dynamo's Python at the other.
+//! Bytes in both directions and both roles, with Dynamo's Python on both versions of NIXL at the other end. One descriptor
+//! goes through the example `peer`, more through a connector that has several operations.
 
 use nixl_connect::RdmaMetadata;
 use serde_json::Value;
 
 use super::contents::patterned;
-use super::ours;
+use super::ours::{self, Ours};
 use super::process::Process;
 use super::python::{self, Nixl};
 use crate::Outcome;
 
-/// Sizes, and whether Python gives a list although there is only one: one descriptor, three of them, and 64 MiB.
-const SHAPES: [(&str, &str); 3] = [("64", ""), ("64,32,1", ""), ("67108864", "--list")];
+const LARGE: u64 = 64 << 20;
 
-/// The passive end offers, the active end moves, and both hold the source's bytes.
-fn moves(mut passive: Process, mut active: Process, sizes: &str) -> Outcome<String> {
+/// The passive end offers, the active end moves, and both hold the source's bytes. Gives the metadata.
+fn moves(passive: &mut Process, active: &mut Process, total: u64) -> Outcome<String> {
     let offer = passive.line()?;
     active.say(&offer)?;
-    let total = sizes.split(',').map(str::parse::<u64>).sum::<Result<u64, _>>()?;
-    let expected = patterned(total);
-    active.is_done(&expected)?;
-    passive.is_done(&expected)?;
-    active.ends_with(0)?;
-    passive.ends_with(0)?;
-    // case 1, with objects that were made just now
-    assert_eq!(RdmaMetadata::parse(&offer)?.to_json(), offer);
+    active.is_done(&patterned(total))?;
+    passive.is_done(&patterned(total))?;
     Ok(offer)
 }
 
 fn from_python(nixl: Nixl, active: &str, passive: &str) -> Outcome {
-    for (sizes, list) in SHAPES {
-        let ours = ours::peer(&format!("{passive} --size {sizes}"))?;
-        moves(ours, python::peer(nixl, &format!("{active} {list}"))?, sizes)?;
+    let mut python = python::peer(nixl, &format!("{active} --repeat 2"))?;
+    let mut example = ours::peer(&format!("{passive} --size 64"))?;
+    moves(&mut example, &mut python, 64)?;
+    example.ends_with(0)?;
+    let mut ours = Ours::start()?;
+    ours.tell("connector c")?;
+    // To this one the one descriptor is a list.
+    let mut listing = python::peer(nixl, &format!("{active} --list"))?;
+    for (python, sizes, total) in
+        [(&mut python, "64,32,1", 97), (&mut listing, LARGE.to_string().as_str(), LARGE)]
+    {
+        python.say(&ours.offer(&format!("{passive} p c {sizes}"))?)?;
+        python.is_done(&patterned(total))?;
+        ours.is_done("p", &patterned(total))?;
     }
-    Ok(())
+    python.ends_with(0)?;
+    listing.ends_with(0)
 }
 
 fn to_python(nixl: Nixl, active: &str, passive: &str) -> Outcome {
-    for (sizes, list) in SHAPES {
-        let python = python::peer(nixl, &format!("{passive} --size {sizes} {list}"))?;
-        moves(python, ours::peer(active)?, sizes)?;
+    let mut python = python::peer(nixl, &format!("{passive} --size 64"))?;
+    let mut example = ours::peer(active)?;
+    moves(&mut python, &mut example, 64)?;
+    example.ends_with(0)?;
+    python.ends_with(0)?;
+    let mut ours = Ours::start()?;
+    ours.tell("connector c")?;
+    for (arguments, total) in [("--size 64,32,1", 97), (&format!("--size {LARGE} --list"), LARGE)] {
+        let mut python = python::peer(nixl, &format!("{passive} {arguments}"))?;
+        ours.tell(&format!("{active} a c - {}", python.line()?))?;
+        ours.is_done("a", &patterned(total))?;
+        python.is_done(&patterned(total))?;
+        python.ends_with(0)?;
     }
     Ok(())
 }
@@ -91,18 +107,21 @@ fn we_write_into_what_python_on_nixl_1_4_1_offers() -> Outcome {
     to_python(Nixl::V1_4_1, "write", "writable")
 }
 
-// case 7
+// case 7, and case 1 with objects that were made just now
 #[test]
 fn metadata_in_hexadecimal_is_understood_both_ways() -> Outcome {
-    let offered = python::peer(Nixl::V1_5_1, "readable --size 64,32 --hex")?;
-    let python = moves(offered, ours::peer("read")?, "64,32")?;
-    let offered = ours::peer("writable --size 64,32 --hex")?;
-    let ours = moves(offered, python::peer(Nixl::V1_5_1, "write")?, "64,32")?;
-    for offer in [python, ours] {
+    let mut offering = [
+        python::peer(Nixl::V1_5_1, "readable --size 64,32 --hex")?,
+        ours::peer("writable --size 64,32 --hex")?,
+    ];
+    let mut moving = [ours::peer("read")?, python::peer(Nixl::V1_5_1, "write")?];
+    for (passive, active) in offering.iter_mut().zip(&mut moving) {
+        let offer = moves(passive, active, 96)?;
         let metadata: Value = serde_json::from_str(&offer)?;
         let encoded = metadata["nixl_metadata"].as_str().ok_or("no nixl_metadata")?;
         let is_lower_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         assert!(encoded.bytes().all(is_lower_hex), "{encoded}");
+        assert_eq!(RdmaMetadata::parse(&offer)?.to_json(), offer);
     }
-    Ok(())
+    offering.into_iter().chain(moving).try_for_each(|process| process.ends_with(0))
 }

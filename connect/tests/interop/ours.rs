@@ -2,16 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
 use super::process::Process;
 use crate::Outcome;
 
+/// UCX patches the functions that map memory, for caches of registrations that tcp does not have, and spends nearly half a
+/// second of CPU on it in each process. With so many processes that is most of their time.
+pub const UNHOOKED: (&str, &str) = ("UCX_MEM_MMAP_HOOK_MODE", "none");
+
 /// The example `peer` with these arguments.
 pub fn peer(arguments: &str) -> Outcome<Process> {
-    peer_with(arguments, &[])
+    peer_with(arguments, &[UNHOOKED])
 }
 
 /// The same, with more in its environment.
@@ -27,7 +31,7 @@ pub struct Ours(Process);
 impl Ours {
     pub fn start() -> Outcome<Self> {
         let mut command = environment(Command::new(std::env::current_exe()?))?;
-        command.args(["--exact", "child", "--ignored", "--nocapture"]);
+        command.args(["--exact", "child", "--ignored", "--nocapture"]).env(UNHOOKED.0, UNHOOKED.1);
         Ok(Self(Process::start("the child", &mut command, Some("@@"))?))
     }
 
@@ -43,6 +47,17 @@ impl Ours {
         if answer.get("error").is_none() { Ok(answer) } else { Err(self.failure(command, &answer)) }
     }
 
+    /// A command that offers memory; gives the metadata.
+    pub fn offer(&mut self, command: &str) -> Outcome<String> {
+        let answer = self.tell(command)?;
+        Ok(answer["metadata"].as_str().ok_or_else(|| self.failure(command, &answer))?.to_owned())
+    }
+
+    pub fn status(&mut self, operation: &str) -> Outcome<String> {
+        let answer = self.tell(&format!("status {operation}"))?;
+        Ok(answer["status"].as_str().ok_or_else(|| self.failure("status", &answer))?.to_owned())
+    }
+
     /// A command that must be refused with this error; gives the message.
     pub fn refuses(&mut self, command: &str, error: &str) -> Outcome<String> {
         let answer = self.ask(command)?;
@@ -50,6 +65,21 @@ impl Ours {
             Some(message) if answer["error"] == error => Ok(message.to_owned()),
             _ => Err(self.failure(command, &answer)),
         }
+    }
+
+    /// An active operation that must end with the news that its peer is gone, at once or soon: gives the error's name.
+    pub fn loses(&mut self, operation: &str, command: &str) -> Outcome<String> {
+        let since = Instant::now();
+        let mut answer = self.ask(command)?;
+        if answer.get("error").is_none() {
+            answer = self.ask(&format!("wait {operation} 10000"))?;
+        }
+        let error = answer["error"].as_str().unwrap_or_default();
+        if !["PeerLost", "StalePeer"].contains(&error) {
+            return Err(self.failure(command, &answer));
+        }
+        assert!(since.elapsed() < Duration::from_secs(10), "{error} took {:?}", since.elapsed());
+        Ok(error.to_owned())
     }
 
     /// The operation is DONE now, or within a long time, with this sum over its memory.
@@ -102,26 +132,27 @@ fn example() -> Outcome<PathBuf> {
     let profile = tests.parent().and_then(Path::parent).ok_or("the tests are in no target directory")?;
     let example = profile.join("examples/peer");
     let built = std::fs::metadata(&example).and_then(|file| file.modified()).ok();
+    // What was changed after these tests were built is in neither.
+    let until = tests.metadata()?.modified()?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources = ["src", "examples/peer.rs", "examples/peer"].map(|path| newest(&root.join(path)));
-    for source in sources {
-        if built < Some(source?) {
-            let missing = if built.is_some() { "is older than its sources" } else { "is missing" };
+    for source in ["src", "examples/peer.rs", "examples/peer"] {
+        if built < newest(&root.join(source), until)? {
+            let fault = if built.is_some() { "is older than its sources" } else { "is missing" };
             let wanted = "run `cargo build -p nixl-connect --example peer`";
-            return Err(format!("the example peer {missing}: {wanted}").into());
+            return Err(format!("the example peer {fault}: {wanted}").into());
         }
     }
     Ok(example)
 }
 
-/// When the file, or the newest file in the directory, was changed.
-fn newest(path: &Path) -> Outcome<SystemTime> {
+/// When the file, or the newest file in the directory, was changed last before then.
+fn newest(path: &Path, until: SystemTime) -> Outcome<Option<SystemTime>> {
     if path.is_file() {
-        return Ok(path.metadata()?.modified()?);
+        return Ok(Some(path.metadata()?.modified()?).filter(|time| *time <= until));
     }
-    let mut latest = SystemTime::UNIX_EPOCH;
+    let mut latest = None;
     for entry in std::fs::read_dir(path)? {
-        latest = latest.max(newest(&entry?.path())?);
+        latest = latest.max(newest(&entry?.path(), until)?);
     }
     Ok(latest)
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::ours::UNHOOKED;
 use super::process::Process;
 use crate::Outcome;
 
@@ -29,8 +30,8 @@ fn python(nixl: Nixl, script: &str) -> Outcome<Command> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
     let module = site(nixl)?;
     let mut command = Command::new("python3");
-    // Nothing is written beside the scripts.
-    command.arg("-B").arg(scripts.join(script));
+    // Nothing that the host has installed gets in the way, and nothing is written beside the scripts.
+    command.args(["-S", "-B"]).arg(scripts.join(script));
     // A python3 that chooses among several looks at more than PATH; what would change its modules is taken away.
     for (name, _) in std::env::vars_os() {
         let changes_the_peer = |name: &str| ["PYTHON", "UCX_", "NIXL_"].iter().any(|it| name.starts_with(it));
@@ -40,6 +41,7 @@ fn python(nixl: Nixl, script: &str) -> Outcome<Command> {
     }
     command.env("PYTHONPATH", std::env::join_paths([module, scripts.join("standins")])?);
     command.env("UCX_TLS", "tcp").env("UCX_NET_DEVICES", "lo").env("UCX_ERROR_SIGNALS", "");
+    command.env(UNHOOKED.0, UNHOOKED.1);
     Ok(command)
 }
 

@@ -1,1 +1,65 @@
-//! x
+//! A process that comes back under its old name, on either side.
+
+use super::contents::patterned;
+use super::ours::Ours;
+use super::python::{self, Nixl};
+use crate::Outcome;
+
+const LARGE: u64 = 64 << 20;
+
+// case 20
+#[test]
+fn a_python_peer_restarted_under_its_name_is_stale_to_old_connectors_and_harms_no_other_peer() -> Outcome {
+    let mut ours = Ours::start()?;
+    ours.tell("connector knows")?;
+    ours.tell("connector noticed")?;
+    let mut old = python::peer(Nixl::V1_5_1, "readable --size 64 --name twin --operations 3")?;
+    let offers = [old.line()?, old.line()?, old.line()?];
+    for (operation, connector, offer) in [("a", "knows", &offers[0]), ("b", "noticed", &offers[1])] {
+        ours.tell(&format!("read {operation} {connector} - {offer}"))?;
+        ours.is_done(operation, &patterned(64))?;
+    }
+    // Another peer's operation is under way all the time: it cannot end while that peer stands still.
+    let mut other = python::peer(Nixl::V1_5_1, &format!("writable --size {LARGE}"))?;
+    let offer = other.line()?;
+    other.stop()?;
+    ours.tell(&format!("write other knows - {offer}"))?;
+    assert_eq!(ours.status("other")?, "PROC");
+
+    old.kill()?;
+    ours.loses("c", &format!("read c noticed - {}", offers[2]))?;
+    let mut new = python::peer(Nixl::V1_5_1, "readable --size 64 --name twin")?;
+    let offer = new.line()?;
+    for connector in ["knows", "noticed"] {
+        ours.refuses(&format!("read d {connector} - {offer}"), "StalePeer")?;
+    }
+
+    assert_eq!(ours.status("other")?, "PROC");
+    other.go_on()?;
+    ours.is_done("other", &patterned(LARGE))?;
+    other.is_done(&patterned(LARGE))?;
+    other.ends_with(0)?;
+    ours.tell("connector fresh")?;
+    ours.tell(&format!("read e fresh - {offer}"))?;
+    ours.is_done("e", &patterned(64))?;
+    new.is_done(&patterned(64))?;
+    new.ends_with(0)
+}
+
+// case 20, the other way round
+#[test]
+fn our_restart_under_the_same_name_is_a_new_agent_to_a_python_peer() -> Outcome {
+    let mut python = python::peer(Nixl::V1_5_1, "read --repeat 2")?;
+    let mut agents = Vec::new();
+    for _ in 0..2 {
+        let mut ours = Ours::start()?;
+        let agent = ours.tell("connector twin")?["agent"].as_str().unwrap_or_default().to_owned();
+        assert!(agent.starts_with("twin-") && !agents.contains(&agent), "{agent} after {agents:?}");
+        agents.push(agent);
+        python.say(&ours.offer("readable p twin 64")?)?;
+        python.is_done(&patterned(64))?;
+        ours.is_done("p", &patterned(64))?;
+        ours.kill()?;
+    }
+    python.ends_with(0)
+}
