@@ -199,6 +199,10 @@ impl Shared {
 }
 
 impl Endpoint for Shared {
+    fn is_wanted(&self) -> bool {
+        self.waiting.read(|state| !state.is_given_up())
+    }
+
     fn notified(&self, _peer: &str, _message: &[u8]) -> Claim {
         Claim::Foreign
     }

@@ -135,6 +135,11 @@ impl State {
         self.released
     }
 
+    /// Whether the holder has dropped it.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
     /// Whether the session would not begin it.
     pub(super) fn was_refused(&self) -> bool {
         self.opened.is_none() && self.status == OperationStatus::Errored

@@ -18,6 +18,10 @@ pub(crate) enum Claim {
 
 /// Someone who waits for notifications and for transfers to end.
 pub(crate) trait Endpoint: Send + Sync {
+    /// Whether anybody wants what the session has not begun yet.
+    fn is_wanted(&self) -> bool {
+        true
+    }
     /// A notification came from the agent `peer`.
     fn notified(&self, peer: &str, message: &[u8]) -> Claim;
     /// A transfer of this endpoint is complete, and its notification handed to the network. NIXL has no hold on its

@@ -35,6 +35,9 @@ impl Owner {
 
     /// Gives the operation back when its peer cannot be loaded yet.
     fn try_begin(&mut self, begin: Box<Begin>) -> Option<Box<Begin>> {
+        if !begin.endpoint.is_wanted() {
+            return None;
+        }
         let needed = begin.peer.parsed().covering(&begin.remote);
         match self.admit(&begin.peer, needed) {
             Ok(Admitted::Yes) => {}
