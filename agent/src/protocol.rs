@@ -119,6 +119,8 @@ pub struct StreamOptions {
     pub chunk_size: u64,
     /// Chunks under way at once.
     pub in_flight: u32,
+    /// Most bytes per second, if they are limited.
+    pub bytes_per_second: Option<u64>,
     /// Digest of a file's content.
     pub algorithm: Algorithm,
     /// Give up after so many seconds without a chunk.

@@ -19,7 +19,7 @@ use conductor::{Conductor, HOP, entries, failure, options, prepared};
 use faulty::FaultySource;
 use nixl_transfer_crds::Reason;
 use process::Worker;
-use transfer_agent::protocol::{FromWorker, HopId, ToWorker};
+use transfer_agent::protocol::{FromWorker, HopId, StreamOptions, ToWorker};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -98,6 +98,19 @@ fn a_damaged_chunk_is_found_and_sent_again() -> Outcome {
     for counters in [conductor.sent, conductor.arrived] {
         assert_eq!(counters.ok_or("no counters")?.resent, 1);
     }
+    assert_same(from.path(), to.path())
+}
+
+/// A bound that no machine can miss by being slow. That the limit is exact is shown where the clock is an argument.
+#[test]
+fn a_limited_hop_takes_its_time() -> Outcome {
+    let (from, to) = folders()?;
+    file(from.path(), "large", &content(3 << 20, 5))?;
+    let limited = StreamOptions { bytes_per_second: Some(2 << 20), ..options(1 << 20, 8) };
+    let mut conductor = Conductor::start(from.path(), to.path(), limited, None)?;
+    let since = Instant::now();
+    conductor.run()?;
+    assert!(since.elapsed() >= Duration::from_millis(1400), "took {:?}", since.elapsed());
     assert_same(from.path(), to.path())
 }
 

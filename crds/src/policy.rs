@@ -63,6 +63,10 @@ pub struct Transport {
     #[serde(default = "default_in_flight")]
     #[schemars(range(min = 1, max = 64))]
     pub in_flight: i32,
+    /// Most bytes per second of each hop, a quantity from 64Ki on, exact within 5 % over two seconds. Absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::schema::bandwidth_limit")]
+    pub bandwidth_limit: Option<Quantity>,
 }
 
 impl Default for Transport {
@@ -73,6 +77,7 @@ impl Default for Transport {
             fan_out: FanOut::default(),
             chunk_size: default_chunk_size(),
             in_flight: default_in_flight(),
+            bandwidth_limit: None,
         }
     }
 }

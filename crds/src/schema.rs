@@ -53,6 +53,20 @@ pub(crate) fn label_selector(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// `bandwidthLimit`: a quantity from 64Ki on. Whoever changes the bound changes the message with it.
+pub(crate) fn bandwidth_limit(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "maxLength": 20,
+        "nullable": true,
+        "x-kubernetes-validations": [{
+            "rule": "isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('64Ki')) >= 0 && quantity(string(self)).compareTo(quantity('1Pi')) <= 0 && quantity(string(self)).isInteger()",
+            "message": "must be a quantity of bytes per second from 64Ki to 1Pi, for example 100M"
+        }]
+    })
+}
+
 /// `chunkSize`: a quantity between 64Ki and 64Mi. Whoever changes the bounds changes the message with them.
 pub(crate) fn chunk_size(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, ResourceExt};
 use nixl_transfer_crds::{
-    Algorithm, Reason, TransferTask, VolumeRef,
+    Algorithm, Quantity, Reason, TransferTask, VolumeRef,
     task::{
         Side, SideState,
         status::{Operation, OperationKind, OperationState},
@@ -142,9 +142,12 @@ impl Hop {
     /// How the stream's chunks are made.
     pub fn stream(&self) -> Result<StreamOptions, Failure> {
         let spec = &self.task.spec;
-        let chunk_size = spec.transport.chunk_size.bytes();
+        let bytes = |quantity: &Quantity| {
+            quantity.bytes().map_err(|error| Failure::new(Reason::InvalidSpec, error.to_string()))
+        };
         Ok(StreamOptions {
-            chunk_size: chunk_size.map_err(|error| Failure::new(Reason::InvalidSpec, error.to_string()))?,
+            chunk_size: bytes(&spec.transport.chunk_size)?,
+            bytes_per_second: spec.transport.bandwidth_limit.as_ref().map(bytes).transpose()?,
             in_flight: u32::try_from(spec.transport.in_flight)
                 .map_err(|_| Failure::new(Reason::InvalidSpec, "spec.transport.inFlight is negative"))?,
             algorithm: self.algorithm(),

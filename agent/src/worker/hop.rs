@@ -161,6 +161,12 @@ impl Seat {
         self.closing.closed.load(Ordering::SeqCst)
     }
 
+    /// Tells another part of the hop's thread whether the hop is closed.
+    pub(super) fn closing(&self) -> impl Fn() -> bool + Send + use<> {
+        let closing = Arc::clone(&self.closing);
+        move || closing.closed.load(Ordering::SeqCst)
+    }
+
     /// Longest time without a chunk.
     pub(super) fn patience(&self) -> Duration {
         Duration::from_secs(self.options.progress_seconds.max(1))

@@ -1,6 +1,7 @@
 //! The sending side of a hop: packs the manifest and the files that control has opened into chunks. A file that changes
 //! while it is read fails the hop before its end is sent, so the other side never takes it for whole.
 
+mod limiter;
 mod packer;
 mod read;
 
@@ -18,6 +19,7 @@ use super::progress::Pace;
 use crate::manifest;
 use crate::protocol::entry::{Entry, EntryKind, Totals};
 use crate::protocol::{Counters, Failure, FromWorker};
+use limiter::Limiter;
 use packer::Packer;
 
 /// Files after which control is told that it may open more.
@@ -27,7 +29,10 @@ const CONSUMED_EVERY: u32 = 32;
 pub(super) fn run(mut seat: Seat, corrupt_chunk: Option<u64>) -> Result<(), Stop> {
     let sender = connected(&mut seat, corrupt_chunk)?;
     let patience = seat.patience();
-    let packer = Packer::new(sender, patience);
+    let mut packer = Packer::new(sender, patience);
+    if let Some(bytes_per_second) = seat.options.bytes_per_second {
+        packer.limit(Limiter::new(bytes_per_second, Instant::now()), seat.closing());
+    }
     let digests = Digests::new(seat.options.algorithm);
     let mut source = Source {
         packer,

@@ -24,6 +24,7 @@ pub fn options(chunk_size: u64, in_flight: u32) -> StreamOptions {
     StreamOptions {
         chunk_size,
         in_flight,
+        bytes_per_second: None,
         algorithm: Algorithm::Xxh3,
         progress_seconds: 20,
         connect_seconds: 20,

@@ -120,6 +120,16 @@ const REFUSED_BY_THE_API_SERVER: &[Case] = &[
         &["spec.transport.chunkSize", "multiple of 4Ki"],
     ),
     (
+        "bandwidthLimit 1Ki",
+        |job| job["spec"]["transport"] = json!({"bandwidthLimit": "1Ki"}),
+        &["spec.transport.bandwidthLimit", "64Ki to 1Pi", "100M"],
+    ),
+    (
+        "bandwidthLimit fast",
+        |job| job["spec"]["transport"] = json!({"bandwidthLimit": "fast"}),
+        &["spec.transport.bandwidthLimit", "64Ki to 1Pi"],
+    ),
+    (
         "inFlight 0",
         |job| job["spec"]["transport"] = json!({"inFlight": 0}),
         &["spec.transport.inFlight", "greater than or equal to 1"],

@@ -1,6 +1,6 @@
 //! The main job, end to end: what a user applies becomes bytes on other nodes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use kube::{
@@ -216,18 +216,22 @@ async fn suspend_stops_and_resume_goes_on() -> Result<()> {
 async fn a_changed_trigger_runs_again_and_a_changed_limit_does_not() -> Result<()> {
     let cluster = Setup::nodes(&["a", "b"]).start().await?;
     write_file(&cluster.path("a", "file"), 1000, 1)?;
-    cluster.apply(&one_to_one("again", ("a", "file"), ("b", "file")))?;
+    let slow = json!({"bandwidthLimit": "64Ki"});
+    cluster.apply(&with(one_to_one("again", ("a", "file"), ("b", "file")), "transport", slow))?;
     let first = cluster.wait_complete("again", SOON).await?;
-    write_file(&cluster.path("a", "file"), 2000, 2)?;
-    patch(&cluster, "again", json!({"backoffLimit": 5})).await?;
+    write_file(&cluster.path("a", "file"), MIB, 2)?;
+    patch(&cluster, "again", json!({"backoffLimit": 5, "transport": {"bandwidthLimit": "512Ki"}})).await?;
     let tuned = cluster.wait_terminal("again", SOON).await?;
     ensure!(tuned.status.as_ref().map(|status| status.run) == Some(1) && is_complete(&tuned));
+    let since = Instant::now();
     patch(&cluster, "again", json!({"trigger": "v2"})).await?;
     let second = cluster
         .wait_for("again", SOON, "complete in run 2", |job| {
             job.status.as_ref().is_some_and(|status| status.run == 2) && is_complete(job)
         })
         .await?;
+    // Its limit is obeyed: no machine is slow enough to make this wrong.
+    ensure!(since.elapsed() > Duration::from_millis(1900), "1 MiB took {:?}", since.elapsed());
     ensure!(first.uid() == second.uid());
     assert_same(&cluster.path("a", "file"), &cluster.path("b", "file"))?;
     ensure!(cluster.tasks_of("again").await?.len() == 1, "tasks of the old run are kept");

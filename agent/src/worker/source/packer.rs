@@ -7,6 +7,7 @@ use nixl_connect::{Sender, SlotMut, StreamError};
 use nixl_transfer_crds::Reason;
 
 use super::super::failures;
+use super::limiter::Limiter;
 use crate::protocol::Failure;
 use crate::protocol::entry::Entry;
 use crate::wire::{FrameWriter, data_room, encoded_entry};
@@ -22,11 +23,26 @@ pub(super) struct Packer {
     filled: usize,
     sender: Sender,
     patience: Duration,
+    brake: Option<Brake>,
 }
+
+/// The limit of a hop, and whether the hop is closed.
+struct Brake {
+    limiter: Limiter,
+    is_closed: Box<dyn Fn() -> bool + Send>,
+}
+
+/// Longest rest of a limited hop without a look at whether it was closed.
+const REST: Duration = Duration::from_millis(50);
 
 impl Packer {
     pub(super) fn new(sender: Sender, patience: Duration) -> Self {
-        Self { slot: None, filled: 0, sender, patience }
+        Self { slot: None, filled: 0, sender, patience, brake: None }
+    }
+
+    /// From now on chunks are small and go no faster than the limiter says.
+    pub(super) fn limit(&mut self, limiter: Limiter, is_closed: impl Fn() -> bool + Send + 'static) {
+        self.brake = Some(Brake { limiter, is_closed: Box::new(is_closed) });
     }
 
     /// Chunks that had to be sent again.
@@ -40,6 +56,9 @@ impl Packer {
             return Ok(());
         }
         let filled = std::mem::take(&mut self.filled);
+        if let Some(brake) = &mut self.brake {
+            brake.hold(filled);
+        }
         match self.slot.take() {
             Some(slot) => slot.send(filled).map(drop).map_err(|error| self.failure(&error)),
             None => Ok(()),
@@ -80,19 +99,22 @@ impl Packer {
 
     /// Room for the next piece of a file of which `left` bytes are left: at least one byte, at most `left`.
     pub(super) fn piece(&mut self, left: u64) -> Result<FrameWriter<'_>, Failure> {
-        let length = self.slot()?.len();
-        let room = data_room(length - self.filled);
+        let length = self.room_for_pieces()?;
+        let room = data_room(length.saturating_sub(self.filled));
         if room == 0 || (room < SMALLEST_PIECE && (room as u64) < left) {
             self.flush()?;
         }
-        self.writer()
+        let filled = self.filled;
+        let bytes: &mut [u8] = self.slot()?;
+        let end = length.min(bytes.len());
+        Ok(FrameWriter::new(&mut bytes[..end], filled))
     }
 
     /// The frame that was written last ends here. A full slot goes out.
     pub(super) fn written_to(&mut self, position: usize) -> Result<(), Failure> {
         self.filled = position;
-        let length = self.slot()?.len();
-        if data_room(length - position) == 0 { self.flush() } else { Ok(()) }
+        let length = self.room_for_pieces()?;
+        if data_room(length.saturating_sub(position)) == 0 { self.flush() } else { Ok(()) }
     }
 
     /// Sends the rest and waits until the target has taken everything. Each chunk that comes back starts the patience
@@ -109,6 +131,12 @@ impl Packer {
                 Err(error) => return Err(self.failure(&error)),
             }
         }
+    }
+
+    /// How far pieces of files may fill a chunk.
+    fn room_for_pieces(&mut self) -> Result<usize, Failure> {
+        let length = self.slot()?.len();
+        Ok(self.brake.as_ref().map_or(length, |brake| length.min(brake.limiter.chunk())))
     }
 
     fn writer(&mut self) -> Result<FrameWriter<'_>, Failure> {
@@ -129,6 +157,27 @@ impl Packer {
 
     fn failure(&self, error: &StreamError) -> Failure {
         failures::stream(error, self.patience)
+    }
+}
+
+impl Brake {
+    /// Rests until so many bytes may go. This is the pace itself, not a wait for somebody. A closed hop goes on at once,
+    /// and finds its stream aborted.
+    fn hold(&mut self, bytes: usize) {
+        let at = self.limiter.take(bytes, Instant::now());
+        loop {
+            let left = at.saturating_duration_since(Instant::now());
+            if left.is_zero() || (self.is_closed)() {
+                return;
+            }
+            std::thread::sleep(left.min(REST));
+        }
+    }
+}
+
+impl std::fmt::Debug for Brake {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Brake").field("limiter", &self.limiter).finish_non_exhaustive()
     }
 }
 

@@ -14,12 +14,17 @@ use crate::plan::nodes::{Block, Chosen, Wanted};
 
 /// What the API server cannot check and an attempt cannot do without.
 pub fn check(job: &TransferJob) -> Result<(), Block> {
-    match job.spec.transport.chunk_size.bytes() {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            Err(Block { reason: Reason::InvalidSpec, message: format!("spec.transport.chunkSize: {error}") })
+    let transport = &job.spec.transport;
+    let limit = transport.bandwidth_limit.as_ref().map(|limit| ("bandwidthLimit", limit));
+    for (field, quantity) in [("chunkSize", &transport.chunk_size)].into_iter().chain(limit) {
+        if let Err(error) = quantity.bytes() {
+            return Err(Block {
+                reason: Reason::InvalidSpec,
+                message: format!("spec.transport.{field}: {error}"),
+            });
         }
     }
+    Ok(())
 }
 
 /// The task for one attempt of a hop.
