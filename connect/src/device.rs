@@ -8,7 +8,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::metadata::MemoryKind;
 
-/// A memory's device.
+/// A memory's device. In text `cpu`, `cuda:N` or `xpu:N`; read with any case, with space around it, and with index 0 when it
+/// is left out. The index is the one of the process that owns the memory: it is passed on and never interpreted.
+///
+/// `host` and `gpu`, which Python's `Device` takes too, are refused: they are not allowed on the wire.
+///
+/// ```
+/// use nixl_connect::Device;
+///
+/// assert_eq!("CUDA:3".parse(), Ok(Device::Cuda(3)));
+/// assert_eq!("cuda".parse::<Device>()?.to_string(), "cuda:0");
+/// assert!("gpu:0".parse::<Device>().is_err());
+/// # Ok::<(), nixl_connect::DeviceError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Device {
     /// Host memory, `cpu`.
@@ -38,7 +50,7 @@ impl Device {
         }
     }
 
-    /// NIXL's kind of memory for this device.
+    /// NIXL's kind of memory for this device: host memory is `Dram`, that of any GPU `Vram`.
     pub fn memory_kind(self) -> MemoryKind {
         match self {
             Self::Cpu => MemoryKind::Dram,

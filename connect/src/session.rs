@@ -35,10 +35,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// UCX, the one backend of a session.
 const BACKEND: &str = "UCX";
 
-/// What a session did since its start, and what it holds now.
+/// What a session did since its start, and what it holds at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionStatistics {
-    /// Notifications that nobody claimed, since the start.
+    /// Notifications that nobody claimed, since the start: of operations that are over, or of strangers.
     pub foreign_notifications: u64,
     /// Transfers posted to NIXL, since the start.
     pub transfers: u64,
@@ -108,12 +108,18 @@ impl Session {
     }
 
     /// The kinds of memory that the UCX plugin says it can move; known without a backend.
+    ///
+    /// # Errors
+    /// `Nixl` when the plugin does not tell; `NoAnswer` or `Closed` when the session's thread does not answer.
     pub fn memory_kinds(&self) -> Result<Vec<MemoryKind>, SessionError> {
         self.link.ask("memory_kinds", Command::MemoryKinds)
     }
 
     /// The agent's metadata in text form, as it stands at this moment: with no memory registered it exposes none, which
     /// is right for an active side.
+    ///
+    /// # Errors
+    /// `Backend` before [`Session::create_backend`]; `Nixl` or `OwnMetadata` when NIXL gives none that can be used.
     pub fn agent_metadata(&self) -> Result<String, SessionError> {
         self.link.agent_metadata()
     }
@@ -127,6 +133,9 @@ impl Session {
     }
 
     /// Registers memory for as long as the session lives. Streams do this themselves.
+    ///
+    /// # Errors
+    /// `Backend` before [`Session::create_backend`]; `Nixl` when NIXL refuses, which limits on locked memory can cause.
     pub fn register(&self, arena: Arc<Arena>) -> Result<(), SessionError> {
         self.link.register(arena).map(drop)
     }
@@ -137,6 +146,9 @@ impl Session {
     }
 
     /// Figures since the start and at this moment.
+    ///
+    /// # Errors
+    /// `NoAnswer` or `Closed` when the session's thread does not answer.
     pub fn statistics(&self) -> Result<SessionStatistics, SessionError> {
         let Census { endpoints, regions, in_flight, peers, peer_regions } =
             self.link.ask("census", Command::Census)?;

@@ -3,20 +3,31 @@
 use std::fmt;
 
 /// State of one operation. The numbers are `nixl_connect`'s, the text is what its `str()` shows.
+///
+/// A passive operation goes from `Initialized` to one of the last three, an active one from `InProgress`. The first of them
+/// stays.
+///
+/// ```
+/// use nixl_connect::OperationStatus;
+///
+/// assert_eq!(OperationStatus::Complete as u8, 3);
+/// assert_eq!(OperationStatus::Complete.to_string(), "DONE");
+/// assert!(!OperationStatus::InProgress.is_terminal());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum OperationStatus {
-    /// Not made yet; never the state of an operation that a caller holds.
+    /// `<invalid>`: not made yet; never the state of an operation that a caller holds.
     Uninitialized = 0,
-    /// Made, nothing posted.
+    /// `INIT`: a passive operation whose peer is not done.
     Initialized = 1,
-    /// Posted, bytes may move.
+    /// `PROC`: an active operation whose bytes move.
     InProgress = 2,
-    /// All bytes arrived and the other side was told.
+    /// `DONE`: all bytes arrived and the other side was told.
     Complete = 3,
-    /// Ended on request.
+    /// `STOP`: ended by `cancel`. What was in flight may still arrive.
     Cancelled = 4,
-    /// Ended by a failure.
+    /// `ERR`: ended by a failure, which a wait gives.
     Errored = 5,
 }
 

@@ -94,7 +94,8 @@ fn command(side: Side, role: &str, plan: &[Case]) -> Outcome<Command> {
         }
         Side::Python => {
             let mut command = Command::new("python3");
-            command.arg(here.join("examples/latency/end.py")).env_clear();
+            // Without what the host has installed, such as a real PyTorch.
+            command.arg("-S").arg(here.join("examples/latency/end.py")).env_clear();
             command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
             command.env("PYTHONPATH", std::env::join_paths(python_path())?);
             command

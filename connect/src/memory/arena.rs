@@ -28,6 +28,9 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     /// Maps `length` bytes of zeroed memory with every page present, so that the first transfer pays for no page fault.
+    ///
+    /// # Errors
+    /// What the kernel says: `length` is 0, or there is no memory.
     pub fn new(length: usize) -> io::Result<Self> {
         let flags = MapFlags::PRIVATE | MapFlags::POPULATE;
         // SAFETY: an anonymous mapping at an address of the kernel's choice replaces no other mapping.

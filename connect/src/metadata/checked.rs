@@ -16,12 +16,16 @@ impl CheckedMetadata {
     /// Reads the text form (`b64:…` or hexadecimal) and checks it. With `expected_agent`, the name must be that one.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first thing that is wrong: with the text, with NIXL's own format (`Blob`, with the offset), `Agent` for another
+    /// name, `NoConnection` for an agent without UCX.
     pub fn decode(text: &str, expected_agent: Option<&str>) -> Result<Self, MetadataError> {
         Self::from_bytes(&decode_agent_metadata(text)?, expected_agent)
     }
 
-    /// As [`CheckedMetadata::decode`], from the inflated bytes.
+    /// As [`CheckedMetadata::decode`], from the inflated bytes: what `get_agent_metadata()` gives in Python.
+    ///
+    /// # Errors
+    /// As [`CheckedMetadata::decode`].
     pub fn from_bytes(bytes: &[u8], expected_agent: Option<&str>) -> Result<Self, MetadataError> {
         let parsed = AgentMetadata::parse(bytes)?;
         if let Some(expected) = expected_agent.filter(|expected| *expected != parsed.agent) {

@@ -36,11 +36,48 @@ impl std::fmt::Display for OperationKind {
     }
 }
 
-/// A capability over memory: descriptors, the way to their agent, and the key that says "done".
+/// What a passive side hands out, and an active side needs: descriptors, the way to their agent, and the key that says
+/// "done". It is a capability: who has it can reach the memory.
+///
+/// On the wire it is compact JSON with four fields in this order, and nothing more:
+/// ```json
+/// {"descriptors":[{"device":"cpu","ptr":94414798545472,"size":64}],"nixl_metadata":"b64:eJz…","notification_key":"8e20…","operation_kind":1}
+/// ```
+/// `nixl_metadata` is the agent's metadata, compressed with zlib: `b64:` and padded base64, or lower-case hexadecimal for
+/// peers from before October 2025. `operation_kind` is what the *active* side does, 1 READ or 2 WRITE. The source of the
+/// format is `dynamo.nixl_connect` 1.6.1.
 ///
 /// A value of this type has passed every check that needs no NIXL: counts, sizes, kind, and that each descriptor on
 /// the host lies in memory which the agent's own metadata lists. It keeps the metadata as text, so that writing gives
-/// the bytes that were read.
+/// the bytes that were read. It is [`Serialize`], to be a field of another JSON object.
+///
+/// # Example
+/// ```
+/// # fn from_the_peer() -> String {
+/// #     let vectors = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/golden_rdma_metadata.json"));
+/// #     let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
+/// #     vectors.as_array().unwrap().iter().find(|vector| vector["name"] == "read-list-b64").unwrap()["json"]
+/// #         .as_str()
+/// #         .unwrap()
+/// #         .to_owned()
+/// # }
+/// use nixl_connect::{Encoding, OperationKind, RdmaMetadata};
+///
+/// let text: String = from_the_peer();
+/// let metadata = RdmaMetadata::parse(&text)?;
+/// assert_eq!(metadata.operation_kind(), OperationKind::Read);
+/// let sizes: Vec<u64> = metadata.descriptors().iter().map(|descriptor| descriptor.size).collect();
+/// assert_eq!(sizes, [64, 32, 1]);
+/// assert_eq!(metadata.to_json(), text);
+///
+/// // For a peer from before October 2025:
+/// let older = metadata.with_encoding(Encoding::Hex)?;
+/// assert_eq!(older.descriptors(), metadata.descriptors());
+///
+/// let damaged = text.replace("\"operation_kind\":1", "\"operation_kind\":3");
+/// assert_eq!(RdmaMetadata::parse(&damaged).unwrap_err().name(), "OperationKind");
+/// # Ok::<(), nixl_connect::MetadataError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct RdmaMetadata {
     descriptors: Vec<SerializedDescriptor>,
@@ -64,7 +101,9 @@ struct Wire {
 }
 
 impl RdmaMetadata {
-    /// Puts one together; `encoded` is an agent's metadata in text form.
+    /// Puts one together; `encoded` is an agent's metadata in text form, from
+    /// [`encode_agent_metadata`]. Operations make their own: see
+    /// [`PassiveOperation::metadata`](crate::PassiveOperation::metadata).
     ///
     /// # Errors
     /// As [`RdmaMetadata::parse`]: what this crate would refuse to read it does not write.
@@ -94,10 +133,13 @@ impl RdmaMetadata {
         Ok(Self { descriptors, encoded, notification_key, operation_kind, agent })
     }
 
-    /// Reads the JSON text.
+    /// Reads the JSON text, at most 3 MiB of it.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first thing that is wrong: `TooLong`, `Json` (no JSON, a field that is missing or unknown, a wrong type, a device
+    /// that is none), `OperationKind`, `DescriptorCount`, `Descriptor`, `NotificationKey`, then what
+    /// [`CheckedMetadata::decode`] says of `nixl_metadata`, then `Unregistered`. All are final: the same text will be
+    /// refused again.
     pub fn parse(text: &str) -> Result<Self, MetadataError> {
         if text.len() > MAX_TEXT {
             return Err(MetadataError::TooLong { length: text.len(), limit: MAX_TEXT });
@@ -118,7 +160,7 @@ impl RdmaMetadata {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The memory on offer.
+    /// The memory on offer, 1 to [`MAX_DESCRIPTORS`] pieces, each of one byte or more.
     pub fn descriptors(&self) -> &[SerializedDescriptor] {
         &self.descriptors
     }
@@ -128,7 +170,7 @@ impl RdmaMetadata {
         self.operation_kind
     }
 
-    /// The bytes of the notification that says "done"; for a stream, the stream's name.
+    /// The bytes of the notification that says "done", at most [`MAX_NOTIFICATION_KEY`]; for a stream, the stream's name.
     pub fn notification_key(&self) -> &str {
         &self.notification_key
     }

@@ -125,6 +125,9 @@ impl Sender {
 
     /// Announces the end and waits until the receiver has returned every slot and knows the end. After
     /// `DeadlineExceeded` it may be called again.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded`; `Misuse` without a connection; else the stream's failure.
     pub fn finish(&mut self, deadline: Instant) -> Result<(), StreamError> {
         let target = self.require_connection()?;
         let count = self.shared.waiting.lock().announce_end();
