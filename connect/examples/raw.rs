@@ -1,5 +1,5 @@
 //! A minimal NIXL loop to compare with: one process writes a ring of slots into another's, again and again, with no
-//! digest, no credit and nothing stored. `cargo run -p nixl-connect --example raw -- [MIB [default|polling]]`: with
+//! digest, no credit and nothing stored; the ring is compared once, after the end. `cargo run -p nixl-connect --example raw -- [MIB [default|polling]]`: with
 //! NIXL's default settings, or with its progress thread off. NIXL is found as in the example `stream`.
 #![allow(unsafe_code)] // NIXL wants to know where memory is; the example says it in one place
 
@@ -31,6 +31,27 @@ impl MemoryRegion for Range {
     }
     fn size(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// What lies in the sender's ring: the number of each 8-byte word, scrambled.
+fn words() -> impl Iterator<Item = u64> {
+    (0..(CHUNK * SLOTS / 8) as u64).map(|at| at.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+impl Range {
+    fn fill(&self) {
+        for (at, word) in words().enumerate() {
+            // SAFETY: within the arena, which is aligned to pages; nobody else has been told of it yet.
+            unsafe { ((self.0.address() + 8 * at) as *mut u64).write(word) };
+        }
+    }
+
+    fn is_filled(&self) -> bool {
+        // SAFETY: as above; the sender has ended, so nothing is written any more.
+        words()
+            .enumerate()
+            .all(|(at, word)| unsafe { ((self.0.address() + 8 * at) as *const u64).read_volatile() } == word)
     }
 }
 
@@ -69,8 +90,8 @@ fn both(arguments: &[String]) -> Outcome {
     let sent = sender.wait()?;
     // The end of its input ends the receiver.
     drop(receiver.stdin.take());
-    receiver.wait()?;
-    if sent.success() { Ok(()) } else { Err("the sender failed".into()) }
+    let received = receiver.wait()?;
+    if sent.success() && received.success() { Ok(()) } else { Err("one end failed".into()) }
 }
 
 fn start(role: &str, arguments: &[String]) -> Outcome<Child> {
@@ -119,12 +140,16 @@ fn receive(arguments: &[String]) -> Outcome {
         agent.get_notifications(&mut notifications, None)?;
         std::thread::yield_now();
     }
+    if !Range(arena).is_filled() {
+        return Err("wrong bytes arrived".into());
+    }
     exit_now(0)
 }
 
 fn send(arguments: &[String]) -> Outcome {
     let total = arguments.first().map_or(Ok(4096), |text| text.parse::<u64>())? << 20;
     let (agent, backend, arena) = agent("raw-sender", arguments)?;
+    Range(arena.clone()).fill();
     let _registered = agent.register_memory(&Range(arena.clone()), None)?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;

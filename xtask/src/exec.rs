@@ -5,14 +5,24 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::interrupt;
 
 /// Runs `command` to its end. `line` sees each line of both outputs, and None at least every 300 ms.
-pub fn watched(command: &mut Command, mut line: impl FnMut(Option<&str>)) -> Result<()> {
+pub fn watched(command: &mut Command, line: impl FnMut(Option<&str>)) -> Result<()> {
+    watched_within(command, Duration::MAX, line)
+}
+
+/// As `watched`; one that takes longer than `limit` is killed, which is an error.
+pub fn watched_within(
+    command: &mut Command,
+    limit: Duration,
+    mut line: impl FnMut(Option<&str>),
+) -> Result<()> {
+    let started = Instant::now();
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
@@ -21,7 +31,7 @@ pub fn watched(command: &mut Command, mut line: impl FnMut(Option<&str>)) -> Res
     let errors = child.stderr.take().map(|err| read_lines(err, lines));
     let mut tail = VecDeque::new();
     loop {
-        if interrupt::requested() {
+        if interrupt::requested() || started.elapsed() > limit {
             let _ = child.kill();
         }
         match inbox.recv_timeout(Duration::from_millis(300)) {
@@ -43,7 +53,8 @@ pub fn watched(command: &mut Command, mut line: impl FnMut(Option<&str>)) -> Res
     interrupt::check()?;
     if !status.success() {
         let tail: Vec<String> = tail.into();
-        bail!("{name} failed ({status}):\n  {}", tail.join("\n  "));
+        let late = if started.elapsed() > limit { ", for it took too long" } else { "" };
+        bail!("{name} failed ({status}{late}):\n  {}", tail.join("\n  "));
     }
     Ok(())
 }
@@ -90,5 +101,13 @@ mod tests {
         seen.sort_unstable();
         assert_eq!(seen, ["one", "two"]);
         assert!(error.contains("one") && error.contains("two") && error.contains("3"), "{error}");
+    }
+
+    #[test]
+    fn one_that_takes_too_long_is_killed() {
+        let started = Instant::now();
+        let error = watched_within(Command::new("sleep").arg("60"), Duration::from_millis(50), |_| {});
+        assert!(error.unwrap_err().to_string().contains("took too long"));
+        assert!(started.elapsed() < Duration::from_secs(30));
     }
 }

@@ -1,5 +1,7 @@
-//! The developer's commands: `cargo xtask demo`, `test`, `tools`, `figures`, `doctor`. Reads the command line; the work is in the modules.
+//! The developer's commands: `cargo xtask demo`, `test`, `tools`, `bench`, `figures`, `doctor`. Reads the command line;
+//! the work is in the modules.
 
+mod bench;
 mod demo;
 mod doctor;
 mod exec;
@@ -32,6 +34,8 @@ enum Command {
     /// Gets NIXL, libclang, Dynamo's Python module, etcd and Kubernetes' programs, into the user's cache; links them into
     /// the checkout.
     Tools,
+    /// Measures ours beside what others would use, in turn and on the same bytes, and says which goals are reached.
+    Bench(bench::Arguments),
     /// Measures what a user asks first, beside what others do, and prints it. Takes some minutes.
     Figures(figures::Arguments),
     /// Says what is missing on this machine, and how to get it.
@@ -55,6 +59,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Test(arguments) => test::run(&arguments),
         Command::Tools => tools::run().map(|()| ExitCode::SUCCESS),
+        Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Figures(arguments) => figures::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Doctor => doctor::run(),
     }

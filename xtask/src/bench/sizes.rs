@@ -1,0 +1,13 @@
+//! How much is moved: what the goals are set for, or less for a quick look. Pure.
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of the one large thing.
+    pub large: u64,
+}
+
+impl Sizes {
+    pub const FULL: Self = Self { large: 1 << 30 };
+    /// Says whether everything works; its figures say little.
+    pub const QUICK: Self = Self { large: 64 << 20 };
+}

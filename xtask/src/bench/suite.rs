@@ -1,0 +1,80 @@
+//! The suites by name: which can run here, what each leaves out, and where its work is.
+
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+
+use super::memory;
+use super::row::Measured;
+use super::sizes::Sizes;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// D1: memory to memory.
+    Memory,
+    /// D3: over a shaped link. Not built yet.
+    Link,
+    /// D6, D7: one to many. Not built yet.
+    Fanout,
+    /// D9: killed and resumed. Not built yet.
+    Resume,
+    /// C1 to C4: the control plane. Not built yet.
+    Control,
+}
+
+/// Where and how much.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub sizes: Sizes,
+    pub rounds: usize,
+}
+
+impl Suite {
+    pub const ALL: [Self; 5] = [Self::Memory, Self::Link, Self::Fanout, Self::Resume, Self::Control];
+
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Why it cannot run here, if so.
+    pub fn can_run(self) -> Result<(), &'static str> {
+        match self {
+            Self::Memory => Ok(()),
+            Self::Link | Self::Fanout | Self::Resume | Self::Control => Err("it is not built yet"),
+        }
+    }
+
+    /// What it does not measure although its name would say so, and which peers are missing.
+    pub fn notes(self) -> Vec<String> {
+        match self {
+            Self::Memory => vec![
+                "D1 from region to region without staging, and D2 (between network namespaces), are not built yet."
+                    .to_owned(),
+            ],
+            Self::Link | Self::Fanout | Self::Resume | Self::Control => Vec::new(),
+        }
+    }
+
+    pub fn run(self, place: &Place) -> Result<Vec<Measured>> {
+        match self {
+            Self::Memory => memory::run(place.sizes, place.rounds),
+            Self::Link | Self::Fanout | Self::Resume | Self::Control => bail!("it is not built yet"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_have_the_names_that_were_promised_and_say_what_is_not_built() {
+        assert_eq!(Suite::value_variants(), Suite::ALL, "none is forgotten when all are run");
+        for suite in Suite::ALL {
+            assert!(!suite.name().is_empty());
+            let place = Place { sizes: Sizes::QUICK, rounds: 1 };
+            if suite.can_run().is_err() {
+                assert!(suite.run(&place).is_err(), "{} pretends", suite.name());
+            }
+        }
+    }
+}
