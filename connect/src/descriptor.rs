@@ -18,6 +18,21 @@ use crate::session::{Backing, Link, RegionId, SessionError};
 ///
 /// Bytes that were offered to a peer are as trustworthy as the peer: NIXL does not stop one that writes later, or again.
 /// Both ends of an operation are one trust domain.
+///
+/// # Example
+/// ```
+/// use nixl_connect::{Descriptor, Device};
+///
+/// let source = Descriptor::from_vec(vec![7; 64])?;
+/// assert_eq!((source.device(), source.size()), (Device::Cpu, 64));
+/// assert_eq!(source.bytes(), Some(&[7; 64][..]));
+///
+/// let mut target = Descriptor::zeroed(64)?;
+/// if let Some(bytes) = target.bytes_mut() {
+///     bytes[0] = 1;
+/// }
+/// # Ok::<(), nixl_connect::MemoryError>(())
+/// ```
 #[derive(Debug)]
 pub struct Descriptor {
     memory: Arc<Memory>,
@@ -40,7 +55,7 @@ impl Descriptor {
     /// New host memory of `size` bytes, all 0, page-aligned, with every page present.
     ///
     /// # Errors
-    /// When `size` is 0, or the system has no memory.
+    /// `Range` when `size` is 0, `System` when the kernel gives no memory.
     pub fn zeroed(size: usize) -> Result<Self, MemoryError> {
         Memory::zeroed(size).map(Self::of)
     }
@@ -48,16 +63,36 @@ impl Descriptor {
     /// Takes a vector's bytes as they are, without a copy. Spare capacity is no part of the descriptor.
     ///
     /// # Errors
-    /// When it is empty.
+    /// `Range` when it is empty.
     pub fn from_vec(bytes: Vec<u8>) -> Result<Self, MemoryError> {
         Memory::from_vec(bytes).map(Self::of)
     }
 
     /// Memory of the caller: borrowed, shared with other processes, or on a device. `owner` is dropped when neither the
     /// descriptor nor NIXL needs the memory any more, which may be never (see [`PassiveOperation`](crate::PassiveOperation)).
+    /// It may be dropped on any thread.
+    ///
+    /// ```
+    /// # use std::sync::atomic::AtomicU8;
+    /// # struct GpuBuffer(AtomicU8);
+    /// # impl GpuBuffer {
+    /// #     fn address(&self) -> *mut u8 { self.0.as_ptr() }
+    /// #     fn len(&self) -> usize { 1 }
+    /// # }
+    /// use nixl_connect::{Descriptor, Device, MemoryError};
+    ///
+    /// /// A buffer that is freed when it is dropped.
+    /// fn of_gpu(buffer: GpuBuffer) -> Result<Descriptor, MemoryError> {
+    ///     let (address, length) = (buffer.address(), buffer.len());
+    ///     // SAFETY: memory of the first GPU, which lives as long as the buffer; nobody else has it.
+    ///     unsafe { Descriptor::from_raw_parts(Device::Cuda(0), address, length, buffer) }
+    /// }
+    /// # assert_eq!(of_gpu(GpuBuffer(AtomicU8::new(0)))?.device(), Device::Cuda(0));
+    /// # Ok::<(), MemoryError>(())
+    /// ```
     ///
     /// # Errors
-    /// When `ptr` or `size` is 0, or the range overflows.
+    /// `Range` when `ptr` or `size` is 0, or the range overflows; `owner` is dropped.
     ///
     /// # Safety
     /// Until `owner` is dropped, `size` bytes from `ptr` must be valid memory of `device` in this process: mapped, and not
@@ -82,7 +117,7 @@ impl Descriptor {
         self.serialized().device
     }
 
-    /// Address of the first byte.
+    /// Address of the first byte, in this process or on the device.
     pub fn ptr(&self) -> u64 {
         self.serialized().ptr
     }
@@ -117,10 +152,12 @@ impl Descriptor {
     }
 
     /// Registers the memory until the descriptor is dropped or [`Descriptor::deregister_with_connector`] is called, so
-    /// that operations need not. Doing it twice is no error.
+    /// that operations need not. Doing it twice is no error. Blocks this thread until it is done; pages of host memory are
+    /// pinned by some transports, which counts against the limit on locked memory.
     ///
     /// # Errors
-    /// `OtherConnector` when it is registered elsewhere, or what NIXL says.
+    /// `OtherSession` when it is registered with another connector, `Nixl` when NIXL does not register it, `NoAnswer` or
+    /// `Closed` when the agent's thread does not answer.
     pub fn register_with_connector(&mut self, connector: &Connector) -> Result<(), SessionError> {
         let link = connector.link();
         if self.is_registered_elsewhere(link) {
@@ -133,7 +170,8 @@ impl Descriptor {
         Ok(())
     }
 
-    /// Takes the registration back; operations on the memory keep their own.
+    /// Takes the registration back; operations on the memory keep their own. Does not wait. It hides nothing from a peer that
+    /// has the address: over TCP only the end of the process does.
     pub fn deregister_with_connector(&mut self) {
         self.registration = None;
     }
@@ -162,7 +200,8 @@ impl AsRef<Descriptor> for Descriptor {
     }
 }
 
-/// The local side of an operation: one descriptor or several. Made from either by `into()`.
+/// The local side of an operation: one descriptor or several, in the order of the peer's. Made by `into()` from a `D`, a
+/// `Vec<D>` or an array of `D`. Where `D` is `Arc<Descriptor>`, also from a [`Descriptor`] or a vector of them.
 #[derive(Debug)]
 pub struct Locals<D>(pub(crate) Vec<D>);
 

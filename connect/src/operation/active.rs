@@ -14,12 +14,44 @@ use crate::metadata::{OperationKind, RdmaMetadata};
 use crate::session::{Answer, Begin, Claim, Endpoint, Link, Opened, SessionError};
 use crate::status::OperationStatus;
 
-/// Reads a peer's [`ReadableOperation`](crate::ReadableOperation) into descriptors that it owns until it is over.
+/// Reads a peer's [`ReadableOperation`](crate::ReadableOperation) into descriptors that it owns until it is over. Made by
+/// [`Connector::begin_read`]; the methods are those of [`ActiveOperation`].
+///
+/// # Example
+/// ```no_run
+/// use std::time::{Duration, Instant};
+///
+/// use nixl_connect::{Connector, Descriptor, RdmaMetadata};
+///
+/// fn read(connector: &Connector, metadata: &str) -> Result<Descriptor, Box<dyn std::error::Error>> {
+///     let metadata = RdmaMetadata::parse(metadata)?;
+///     let size = usize::try_from(metadata.descriptors()[0].size)?;
+///     let operation = connector.begin_read(metadata, Descriptor::zeroed(size)?).blocking()?;
+///     operation.wait_for_completion(Instant::now() + Duration::from_secs(60)).blocking()?;
+///     let mut memory = operation.into_descriptors().map_err(|_| "still in use")?;
+///     Ok(memory.remove(0))
+/// }
+/// ```
 pub type ReadOperation = ActiveOperation<Descriptor>;
-/// Writes descriptors into a peer's [`WritableOperation`](crate::WritableOperation). Others may read them meanwhile.
+/// Writes descriptors into a peer's [`WritableOperation`](crate::WritableOperation). Others may read them meanwhile. Made by
+/// [`Connector::begin_write`]; the methods are those of [`ActiveOperation`].
+///
+/// # Example
+/// Several pieces in one operation; both sides have as many, of the same sizes, in the same order.
+/// ```no_run
+/// use std::sync::Arc;
+/// use std::time::{Duration, Instant};
+///
+/// use nixl_connect::{Connector, Descriptor, OperationError, RdmaMetadata};
+///
+/// fn write(connector: &Connector, metadata: RdmaMetadata, pieces: &[Arc<Descriptor>]) -> Result<(), OperationError> {
+///     let operation = connector.begin_write(pieces.to_vec(), metadata).blocking()?;
+///     operation.wait_for_completion(Instant::now() + Duration::from_secs(60)).blocking()
+/// }
+/// ```
 pub type WriteOperation = ActiveOperation<Arc<Descriptor>>;
 
-/// A [`ReadOperation`] or a [`WriteOperation`].
+/// A [`ReadOperation`] or a [`WriteOperation`]: it begins to move bytes when it is created.
 ///
 /// NIXL cannot take a transfer back. An operation that is cancelled or dropped while it is in flight goes on in the
 /// background: its bytes may still arrive, its peer may still be told that it is complete, and its memory stays
@@ -86,15 +118,16 @@ impl<D: AsRef<Descriptor> + Unpin> ActiveOperation<D> {
     /// Waits until all bytes have moved and the other side's notification is on its way.
     ///
     /// # Errors
-    /// `PeerLost`, `Cancelled`, the session's end, or `DeadlineExceeded`: then the operation goes on, and can be waited
-    /// for again, cancelled or dropped.
+    /// `PeerLost` when the peer died or cannot be reached, `Cancelled` after [`cancel`](Self::cancel), `Session` when NIXL
+    /// refuses the transfer or the session ends; all of these stay. Or `DeadlineExceeded`: then the operation goes on, and
+    /// can be waited for again, cancelled or dropped.
     pub fn wait_for_completion(&self, deadline: Instant) -> Completion<'_> {
         let ready = |state: &super::state::State| state.outcome();
         Completion::new(&self.shared.waiting, "the end of the transfer", ready, deadline)
     }
 
-    /// Ends the operation for its holder, with the status `STOP`. What is in flight goes on in the background (see the
-    /// type).
+    /// Ends the operation for its holder, with the status `STOP`, at once. What is in flight goes on in the background (see
+    /// the type), so bytes may still change at the target, and the peer may be told that all went well.
     ///
     /// # Errors
     /// `Ended` when it has ended before; its status stays.
@@ -102,7 +135,7 @@ impl<D: AsRef<Descriptor> + Unpin> ActiveOperation<D> {
         self.shared.waiting.change(|state| state.cancel())
     }
 
-    /// The local descriptors, once the status is `DONE`.
+    /// The local descriptors in the order in which they were given, once the status is `DONE`.
     ///
     /// # Errors
     /// `NotComplete` with any other status.
@@ -113,16 +146,17 @@ impl<D: AsRef<Descriptor> + Unpin> ActiveOperation<D> {
         }
     }
 
-    /// Waits until NIXL is done with the memory, however the operation ended.
+    /// Waits until NIXL is done with the memory, however the operation ended. With a peer that is stopped rather than dead
+    /// that does not come, so take a deadline that you can afford to wait for.
     ///
     /// # Errors
-    /// `DeadlineExceeded`.
+    /// `DeadlineExceeded`; it can be waited for again.
     pub fn wait_for_release(&self, deadline: Instant) -> Completion<'_> {
         let ready = |state: &super::state::State| state.is_released().then_some(Ok(()));
         Completion::new(&self.shared.waiting, "the release of the memory", ready, deadline)
     }
 
-    /// Gives the local descriptors back.
+    /// Gives the local descriptors back, in the order in which they were given.
     ///
     /// # Errors
     /// The operation itself, while NIXL may still use the memory: after a cancellation, see

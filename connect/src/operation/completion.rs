@@ -8,8 +8,20 @@ use super::waiting::Waiting;
 
 type Ready = fn(&State) -> Option<Result<(), OperationError>>;
 
-/// A wait for something that an operation does. Await it in a task of tokio (feature `tokio`), or call
-/// [`Completion::blocking`] in a thread. Dropping it ends the wait and leaves the operation as it is.
+/// A wait for something that an operation does. Await it in a task of tokio (feature `tokio`; the runtime's time must be
+/// enabled, else the first await panics), or call [`Completion::blocking`] in a thread. Several may wait for one operation.
+/// Dropping it ends the wait and leaves the operation as it is.
+///
+/// ```no_run
+/// use std::time::{Duration, Instant};
+///
+/// use nixl_connect::{OperationError, ReadableOperation};
+///
+/// # #[cfg(feature = "tokio")]
+/// async fn served(operation: &ReadableOperation) -> Result<(), OperationError> {
+///     operation.wait_for_completion(Instant::now() + Duration::from_secs(60)).await
+/// }
+/// ```
 #[must_use = "a wait does nothing until it is awaited or blocked on"]
 pub struct Completion<'a> {
     waiting: &'a Waiting,

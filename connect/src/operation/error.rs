@@ -4,7 +4,7 @@ use super::super::metadata::{MAX_DESCRIPTORS, MetadataError, OperationKind};
 use crate::session::SessionError;
 use crate::status::OperationStatus;
 
-/// Why an operation was refused, or failed.
+/// Why an operation was refused, or failed. [`OperationError::class`] says what to do about it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum OperationError {
@@ -14,7 +14,7 @@ pub enum OperationError {
     /// More local descriptors than an `RdmaMetadata` can hold.
     #[error("{0} local descriptors; at most {MAX_DESCRIPTORS} are possible")]
     TooManyDescriptors(usize),
-    /// The metadata is of the other kind of operation.
+    /// The metadata is of the other kind of operation: a Read needs a Readable's, a Write a Writable's.
     #[error(
         "the metadata offers {offered}, this operation needs {needed}: Read goes with Readable, Write with Writable"
     )]
@@ -101,6 +101,17 @@ pub enum OperationError {
 }
 
 /// What an error asks of the caller.
+///
+/// ```
+/// use nixl_connect::{ErrorClass, OperationError};
+///
+/// /// Whether the whole exchange, with metadata made anew, may be tried again.
+/// fn try_again(error: &OperationError) -> bool {
+///     matches!(error.class(), ErrorClass::Retryable | ErrorClass::StalePeer)
+/// }
+/// assert!(try_again(&OperationError::DeadlineExceeded("the end of the transfer")));
+/// assert!(!try_again(&OperationError::NoDescriptors));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
     /// The call was wrong: the same call fails again.
@@ -181,7 +192,7 @@ impl From<SessionError> for OperationError {
 pub struct Refused<D> {
     /// Why.
     pub error: OperationError,
-    /// The local descriptors, as they were given; empty when NIXL may still use them.
+    /// The local descriptors, as they were given; empty when NIXL may still use them, which keeps them mapped.
     pub descriptors: Vec<D>,
 }
 

@@ -17,12 +17,52 @@ use crate::metadata::{
 use crate::session::{Answer, Claim, Endpoint, Link, Offer, Opened, SessionError};
 use crate::status::OperationStatus;
 
-/// Memory that a peer may read once. Others may read it meanwhile, also through further operations.
+/// Memory that a peer may read once. Others may read it meanwhile, also through further operations. Made by
+/// [`Connector::create_readable`]; the methods are those of [`PassiveOperation`].
+///
+/// # Example
+/// One region for several receivers: an operation for each, over the same memory.
+/// ```no_run
+/// use std::sync::Arc;
+/// use std::time::{Duration, Instant};
+///
+/// use nixl_connect::{Connector, Descriptor, OperationError};
+///
+/// fn offer(
+///     connector: &Connector,
+///     memory: &Arc<Descriptor>,
+///     receivers: &[impl Fn(String)],
+/// ) -> Result<(), OperationError> {
+///     let mut operations = Vec::new();
+///     for send in receivers {
+///         let operation = connector.create_readable(Arc::clone(memory)).blocking()?;
+///         send(operation.metadata().to_json());
+///         operations.push(operation);
+///     }
+///     let deadline = Instant::now() + Duration::from_secs(60);
+///     operations.iter().try_for_each(|operation| operation.wait_for_completion(deadline).blocking())
+/// }
+/// ```
 pub type ReadableOperation = PassiveOperation<Arc<Descriptor>>;
-/// Memory that a peer may write once; nobody else has access to it until the operation is over.
+/// Memory that a peer may write once; nobody else has access to it until the operation is over. Made by
+/// [`Connector::create_writable`]; the methods are those of [`PassiveOperation`].
+///
+/// # Example
+/// ```no_run
+/// use std::time::{Duration, Instant};
+///
+/// use nixl_connect::{Connector, Descriptor};
+///
+/// fn receive(connector: &Connector, send: impl Fn(String)) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+///     let operation = connector.create_writable(Descriptor::zeroed(4096)?).blocking()?;
+///     send(operation.metadata().to_json());
+///     operation.wait_for_completion(Instant::now() + Duration::from_secs(60)).blocking()?;
+///     Ok(operation.results()?[0].bytes().unwrap_or_default().to_vec())
+/// }
+/// ```
 pub type WritableOperation = PassiveOperation<Descriptor>;
 
-/// A [`ReadableOperation`] or a [`WritableOperation`].
+/// A [`ReadableOperation`] or a [`WritableOperation`]: a peer can reach its memory from its creation on.
 ///
 /// One [`RdmaMetadata`] is for one peer and one use. From the first call of [`PassiveOperation::metadata`] on, a peer may
 /// know the address, and nothing but the end of this process takes that back (over TCP NIXL checks nothing at the memory's
@@ -120,7 +160,8 @@ impl<D: AsRef<Descriptor> + Unpin> PassiveOperation<D> {
         Ok(())
     }
 
-    /// The agent whose notification completed the operation.
+    /// The agent whose notification completed the operation, or would have but for
+    /// [`expect_sender`](Self::expect_sender); `None` before.
     pub fn sender(&self) -> Option<Arc<str>> {
         self.shared.waiting.read(|state| state.sender().cloned())
     }
@@ -128,8 +169,9 @@ impl<D: AsRef<Descriptor> + Unpin> PassiveOperation<D> {
     /// Waits until the peer has read or written everything and said so.
     ///
     /// # Errors
-    /// `PeerLost` and `Sender` after [`expect_sender`](Self::expect_sender), `Cancelled`, the session's end, or
-    /// `DeadlineExceeded`: then the operation goes on, and can be waited for again, cancelled or dropped.
+    /// After [`expect_sender`](Self::expect_sender) `PeerLost` when that peer died, `StalePeer` when it was lost before, and
+    /// `Sender` when another one came; `Cancelled` after [`cancel`](Self::cancel); `Session` when the session ends; all of
+    /// these stay. Or `DeadlineExceeded`: then the operation goes on, and can be waited for again, cancelled or dropped.
     pub fn wait_for_completion(&self, deadline: Instant) -> Completion<'_> {
         let ready = |state: &super::state::State| state.outcome();
         Completion::new(&self.shared.waiting, "the peer's notification", ready, deadline)
@@ -143,7 +185,7 @@ impl<D: AsRef<Descriptor> + Unpin> PassiveOperation<D> {
         self.shared.waiting.change(|state| state.cancel())
     }
 
-    /// The local descriptors, once the status is `DONE`.
+    /// The local descriptors in the order in which they were given, once the status is `DONE`.
     ///
     /// # Errors
     /// `NotComplete` with any other status.
@@ -154,7 +196,7 @@ impl<D: AsRef<Descriptor> + Unpin> PassiveOperation<D> {
         }
     }
 
-    /// Gives the local descriptors back.
+    /// Gives the local descriptors back, in the order in which they were given.
     ///
     /// # Errors
     /// The operation itself, when a peer may still reach the memory: any status but `DONE`, once the metadata was given
