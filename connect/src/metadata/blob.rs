@@ -141,20 +141,20 @@ impl AgentMetadata {
         self.sections.iter().filter(|section| section.backend == UCX).cloned().collect()
     }
 
-    /// The UCX sections with no more regions than those that hold these ranges, each once, in the agent's order.
+    /// The UCX sections with these ranges only, each once and with the key of the region that holds it, in the order in
+    /// which NIXL sorts them.
     pub(crate) fn covering(&self, ranges: &[SerializedDescriptor]) -> Vec<MemorySection> {
         let mut sections: Vec<MemorySection> = Vec::new();
         for section in self.sections.iter().filter(|section| section.backend == UCX) {
             let of_kind = ranges.iter().filter(|range| range.device.memory_kind() == section.kind);
-            let mut wanted: Vec<usize> = of_kind
+            let mut regions: Vec<Region> = of_kind
                 .filter_map(|range| {
-                    section.regions.iter().position(|region| region.holds(range.ptr, range.size))
+                    let holder = section.regions.iter().find(|region| region.holds(range.ptr, range.size))?;
+                    Some(Region { address: range.ptr, length: range.size, ..holder.clone() })
                 })
                 .collect();
-            wanted.sort_unstable();
-            wanted.dedup();
-            let regions: Vec<Region> =
-                wanted.into_iter().filter_map(|index| section.regions.get(index).cloned()).collect();
+            regions.sort_unstable_by_key(|region| (region.device, region.address, region.length));
+            regions.dedup();
             if !regions.is_empty() {
                 sections.push(MemorySection { regions, ..section.clone() });
             }

@@ -1,9 +1,10 @@
 //! The peers that this session's agent knows and what of their memory NIXL has been told, and those it has lost. Decides
 //! what must be loaded before a transfer. No I/O.
 //!
-//! NIXL only ever adds to what it knows of a peer, and refuses a key that changed: a range that was registered anew at
-//! its peer, or lies across one that is known, needs all of the peer to be forgotten first, which nothing may be in
-//! flight for. A lost name never comes back: NIXL can crash on a peer that restarts under its old name.
+//! NIXL only ever adds to what it knows of a peer, and refuses a key that changed: a range that was registered anew with
+//! another key needs all of the peer to be forgotten first, which nothing may be in flight for. That is rare for a good
+//! reason: UCX gets a new connection then, and the peer's side of the old one stays open for as long as the peer lives.
+//! A lost name never comes back: NIXL can crash on a peer that restarts under its old name.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,11 +26,24 @@ enum Peer {
 struct Known {
     /// The digest of its connections: another one is another process under the same name.
     address: u64,
-    /// What NIXL knows, by kind of memory, device and address: length and digest of the key.
-    ranges: BTreeMap<(u32, u64, u64), (u64, u64)>,
+    /// What NIXL knows, by kind of memory, device, address and length: the digest of the key.
+    ranges: BTreeMap<Place, u64>,
     /// Used by a stream for as long as the session lives: never forgotten.
     pinned: bool,
     in_flight: usize,
+}
+
+/// Kind of memory, device, address and length.
+type Place = (u32, u64, u64, u64);
+
+/// How transfers will name the ranges. NIXL finds one that is exactly what it looks for whatever lies around it; of a
+/// part it looks only at the range that begins last before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    /// As they are, by operations.
+    Exactly,
+    /// By their parts, by streams.
+    InParts,
 }
 
 /// What must happen before a transfer may be posted.
@@ -61,6 +75,7 @@ impl Peers {
         name: &str,
         connections: &[Connection],
         sections: Vec<MemorySection>,
+        named: Named,
     ) -> Result<Admission, SessionError> {
         let metadata =
             |sections| AgentMetadata { agent: name.to_owned(), connections: connections.to_vec(), sections };
@@ -77,7 +92,7 @@ impl Peers {
         let idle = known.in_flight == 0 && !known.pinned;
         if sections
             .iter()
-            .any(|section| section.regions.iter().any(|region| known.conflicts(section, region)))
+            .any(|section| section.regions.iter().any(|region| known.conflicts(section, region, named)))
         {
             return match (idle, known.pinned) {
                 (true, _) => Ok(Admission::Replace(metadata(sections))),
@@ -123,7 +138,7 @@ impl Peers {
         }
         for section in &metadata.sections {
             for region in &section.regions {
-                known.ranges.insert(place(section, region), (region.length, xxh3_64(&region.key)));
+                known.ranges.insert(place(section, region), xxh3_64(&region.key));
             }
         }
     }
@@ -175,26 +190,27 @@ impl Peers {
 
 impl Known {
     fn holds(&self, section: &MemorySection, region: &Region) -> bool {
-        self.ranges.get(&place(section, region)) == Some(&(region.length, xxh3_64(&region.key)))
+        self.ranges.get(&place(section, region)) == Some(&xxh3_64(&region.key))
     }
 
-    /// Whether the region lies across a known range that is not the same.
-    fn conflicts(&self, section: &MemorySection, region: &Region) -> bool {
-        if self.holds(section, region) {
-            return false;
+    /// Whether NIXL would refuse the region, or could not find its parts.
+    fn conflicts(&self, section: &MemorySection, region: &Region, named: Named) -> bool {
+        let place = place(section, region);
+        match named {
+            Named::Exactly => self.ranges.get(&place).is_some_and(|key| *key != xxh3_64(&region.key)),
+            Named::InParts => !self.holds(section, region) && self.overlaps(place),
         }
-        let (kind, device, address) = place(section, region);
-        let end = (kind, device, address.saturating_add(region.length));
-        // Known ranges do not overlap each other, so the last one that begins before the end tells.
-        let last = self.ranges.range(..end).next_back();
-        last.is_some_and(|((known_kind, known_device, start), (length, _))| {
-            (*known_kind, *known_device) == (kind, device) && start.saturating_add(*length) > address
-        })
+    }
+
+    fn overlaps(&self, (kind, device, address, length): Place) -> bool {
+        let end = address.saturating_add(length);
+        let mut begin_before = self.ranges.range((kind, device, 0, 0)..(kind, device, end, 0));
+        begin_before.any(|((_, _, start, length), _)| start.saturating_add(*length) > address)
     }
 }
 
-fn place(section: &MemorySection, region: &Region) -> (u32, u64, u64) {
-    (section.kind as u32, region.device, region.address)
+fn place(section: &MemorySection, region: &Region) -> Place {
+    (section.kind as u32, region.device, region.address, region.length)
 }
 
 fn address(connections: &[Connection]) -> u64 {
@@ -234,7 +250,11 @@ mod tests {
     }
 
     fn admit(peers: &Peers, ranges: &[(u64, u64, u8)]) -> Admission {
-        peers.admit("peer", &connections(1), sections(ranges)).unwrap()
+        peers.admit("peer", &connections(1), sections(ranges), Named::Exactly).unwrap()
+    }
+
+    fn admit_parts(peers: &Peers, ranges: &[(u64, u64, u8)]) -> Admission {
+        peers.admit("peer", &connections(1), sections(ranges), Named::InParts).unwrap()
     }
 
     #[test]
@@ -250,12 +270,18 @@ mod tests {
     #[test]
     fn a_range_registered_anew_replaces_the_peer_once_nothing_is_in_flight() {
         let mut peers = knowing(&[(100, 10, 1), (300, 10, 1)]);
-        for changed in [(100, 10, 2), (100, 9, 1), (95, 10, 1), (105, 1, 1), (50, 500, 1), (109, 10, 1)] {
-            assert_eq!(admit(&peers, &[changed]), Admission::Replace(metadata(&[changed])), "{changed:?}");
+        let anew = (100, 10, 2);
+        assert_eq!(admit(&peers, &[anew]), Admission::Replace(metadata(&[anew])));
+        assert_eq!(admit_parts(&peers, &[anew]), Admission::Replace(metadata(&[anew])));
+        for across in [(100, 9, 1), (95, 10, 2), (105, 1, 1), (50, 500, 1), (109, 10, 1), (200, 101, 1)] {
+            assert_eq!(admit(&peers, &[across]), Admission::Load(metadata(&[across])), "{across:?}");
+            assert_eq!(admit_parts(&peers, &[across]), Admission::Replace(metadata(&[across])), "{across:?}");
         }
-        for apart in [(90, 10, 1), (110, 10, 1), (310, 1, 1)] {
+        for apart in [(90, 10, 1), (110, 10, 1), (310, 1, 1), (200, 100, 1)] {
             assert_eq!(admit(&peers, &[apart]), Admission::Load(metadata(&[apart])), "{apart:?}");
+            assert_eq!(admit_parts(&peers, &[apart]), Admission::Load(metadata(&[apart])), "{apart:?}");
         }
+        assert_eq!(admit_parts(&peers, &[(100, 10, 1)]), Admission::Ready);
         peers.posted("peer");
         assert_eq!(admit(&peers, &[(100, 10, 2)]), Admission::Wait);
         assert_eq!(admit(&peers, &[(100, 10, 1)]), Admission::Ready);
@@ -264,7 +290,7 @@ mod tests {
         assert_eq!(admit(&peers, &[(100, 10, 2)]), Admission::Ready);
         assert_eq!(peers.ranges(), 1);
         peers.pin("peer");
-        let busy = peers.admit("peer", &connections(1), sections(&[(100, 10, 3)]));
+        let busy = peers.admit("peer", &connections(1), sections(&[(100, 10, 3)]), Named::Exactly);
         assert!(matches!(busy, Err(SessionError::PeerBusy(_))), "{busy:?}");
     }
 
@@ -285,11 +311,11 @@ mod tests {
     #[test]
     fn another_process_under_a_known_name_and_a_lost_one_are_refused() {
         let mut peers = knowing(&[]);
-        let replaced = peers.admit("peer", &connections(2), Vec::new());
+        let replaced = peers.admit("peer", &connections(2), Vec::new(), Named::Exactly);
         assert!(matches!(replaced, Err(SessionError::PeerReplaced(_))), "{replaced:?}");
         assert!(peers.lose("peer", "it died"));
         assert!(!peers.lose("peer", "again"));
-        let lost = peers.admit("peer", &connections(1), Vec::new());
+        let lost = peers.admit("peer", &connections(1), Vec::new(), Named::Exactly);
         assert!(
             matches!(&lost, Err(SessionError::PeerLost { reason, .. }) if reason == "it died"),
             "{lost:?}"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nixl_sys::{MemType, NixlError, NotificationMap};
 
 use super::super::command::RegionId;
-use super::super::peers::Admission;
+use super::super::peers::{Admission, Named};
 use super::super::regions::Backing;
 use super::super::transfers::Transfers;
 use super::super::{BACKEND, SessionError};
@@ -51,7 +51,7 @@ impl Owner {
     /// Loads all of a peer's memory, for as long as the session lives.
     pub(super) fn load_peer(&mut self, peer: &CheckedMetadata) -> Result<(), SessionError> {
         self.require_backend()?;
-        match self.admit(peer, peer.parsed().ucx_sections())? {
+        match self.admit(peer, peer.parsed().ucx_sections(), Named::InParts)? {
             Admitted::Yes => {
                 self.peers.pin(peer.agent());
                 Ok(())
@@ -64,7 +64,7 @@ impl Owner {
     pub(super) fn meet_peer(&mut self, peer: &CheckedMetadata) -> Result<(), SessionError> {
         self.require_backend()?;
         // Nothing of its memory is asked for, so there is nothing to wait for.
-        self.admit(peer, Vec::new()).map(drop)
+        self.admit(peer, Vec::new(), Named::Exactly).map(drop)
     }
 
     /// Makes NIXL know these sections of the peer, if that can be done now.
@@ -72,12 +72,13 @@ impl Owner {
         &mut self,
         peer: &CheckedMetadata,
         sections: Vec<MemorySection>,
+        named: Named,
     ) -> Result<Admitted, SessionError> {
         let name = peer.agent();
         if name == self.name {
             return Err(SessionError::OwnAgent);
         }
-        match self.peers.admit(name, &peer.parsed().connections, sections)? {
+        match self.peers.admit(name, &peer.parsed().connections, sections, named)? {
             Admission::Ready => {}
             Admission::Load(metadata) => self.load(&metadata, false)?,
             Admission::Replace(metadata) => {

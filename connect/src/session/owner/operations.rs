@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::SessionError;
 use super::super::command::{Begin, Local, Offer, Opened, RegionId, Transfer};
 use super::super::endpoint::{Endpoint, EndpointId};
+use super::super::peers::Named;
 use super::super::regions::Backing;
 use super::Owner;
 use super::backend::Admitted;
@@ -39,7 +40,7 @@ impl Owner {
             return None;
         }
         let needed = begin.peer.parsed().covering(&begin.remote);
-        match self.admit(&begin.peer, needed) {
+        match self.admit(&begin.peer, needed, Named::Exactly) {
             Ok(Admitted::Yes) => {}
             Ok(Admitted::Later) => return Some(begin),
             Err(error) => {
