@@ -5,9 +5,12 @@
 
 mod contest;
 mod document;
+mod files;
 mod goal;
+mod jobs;
 mod machine;
 mod memory;
+mod owned;
 mod program;
 mod row;
 mod sizes;
@@ -47,6 +50,9 @@ pub struct Arguments {
     /// Little data and few files: shows that all works, not how fast.
     #[arg(long)]
     quick: bool,
+    /// Where the data lies while it is moved; memory, unless the disk is the subject.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/dev/shm")]
+    directory: PathBuf,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -61,6 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let place = Place {
         sizes: if arguments.quick { Sizes::QUICK } else { Sizes::FULL },
         rounds: arguments.rounds.into(),
+        directory: arguments.directory.clone(),
     };
     let mut machine = Machine::look(place.rounds)?;
     let (mut rows, mut notes) = (Vec::new(), Vec::new());

@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: the whole product on one machine, from nothing to compared bytes. A column of phases, one file each.
 
-mod compare;
-mod dataset;
+pub mod compare;
+pub mod dataset;
 mod jobs;
 mod report;
 mod start;

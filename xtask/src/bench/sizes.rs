@@ -4,10 +4,12 @@
 pub struct Sizes {
     /// Bytes of the one large thing.
     pub large: u64,
+    /// How many small files.
+    pub files: u64,
 }
 
 impl Sizes {
-    pub const FULL: Self = Self { large: 1 << 30 };
+    pub const FULL: Self = Self { large: 1 << 30, files: 10_000 };
     /// Says whether everything works; its figures say little.
-    pub const QUICK: Self = Self { large: 64 << 20 };
+    pub const QUICK: Self = Self { large: 64 << 20, files: 500 };
 }

@@ -1,8 +1,11 @@
 //! The suites by name: which can run here, what each leaves out, and where its work is.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use super::files;
 use super::memory;
 use super::row::Measured;
 use super::sizes::Sizes;
@@ -11,6 +14,8 @@ use super::sizes::Sizes;
 pub enum Suite {
     /// D1: memory to memory.
     Memory,
+    /// D4, D5: one large file and many small ones, through real agents.
+    Files,
     /// D3: over a shaped link. Not built yet.
     Link,
     /// D6, D7: one to many. Not built yet.
@@ -26,10 +31,12 @@ pub enum Suite {
 pub struct Place {
     pub sizes: Sizes,
     pub rounds: usize,
+    pub directory: PathBuf,
 }
 
 impl Suite {
-    pub const ALL: [Self; 5] = [Self::Memory, Self::Link, Self::Fanout, Self::Resume, Self::Control];
+    pub const ALL: [Self; 6] =
+        [Self::Memory, Self::Files, Self::Link, Self::Fanout, Self::Resume, Self::Control];
 
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
@@ -38,7 +45,7 @@ impl Suite {
     /// Why it cannot run here, if so.
     pub fn can_run(self) -> Result<(), &'static str> {
         match self {
-            Self::Memory => Ok(()),
+            Self::Memory | Self::Files => Ok(()),
             Self::Link | Self::Fanout | Self::Resume | Self::Control => Err("it is not built yet"),
         }
     }
@@ -50,6 +57,7 @@ impl Suite {
                 "D1 from region to region without staging, and D2 (between network namespaces), are not built yet."
                     .to_owned(),
             ],
+            Self::Files => files::notes(),
             Self::Link | Self::Fanout | Self::Resume | Self::Control => Vec::new(),
         }
     }
@@ -57,6 +65,7 @@ impl Suite {
     pub fn run(self, place: &Place) -> Result<Vec<Measured>> {
         match self {
             Self::Memory => memory::run(place.sizes, place.rounds),
+            Self::Files => files::run(place),
             Self::Link | Self::Fanout | Self::Resume | Self::Control => bail!("it is not built yet"),
         }
     }
@@ -71,7 +80,7 @@ mod tests {
         assert_eq!(Suite::value_variants(), Suite::ALL, "none is forgotten when all are run");
         for suite in Suite::ALL {
             assert!(!suite.name().is_empty());
-            let place = Place { sizes: Sizes::QUICK, rounds: 1 };
+            let place = Place { sizes: Sizes::QUICK, rounds: 1, directory: "/dev/shm".into() };
             if suite.can_run().is_err() {
                 assert!(suite.run(&place).is_err(), "{} pretends", suite.name());
             }

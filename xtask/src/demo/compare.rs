@@ -40,7 +40,7 @@ pub fn every_byte(running: &Running, jobs: &[Job]) -> Result<()> {
     let step =
         Step::start(format!("comparing {} copies with their sources (diff -r --no-dereference)", all.len()));
     let results = thread::scope(|scope| {
-        let running: Vec<_> = all.iter().map(|pair| scope.spawn(|| same(pair))).collect();
+        let running: Vec<_> = all.iter().map(|pair| scope.spawn(|| same(&pair.source, &pair.copy))).collect();
         running
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a comparison panicked"))))
@@ -77,11 +77,11 @@ fn pairs(job: &Value, volume: impl Fn(&str, &str) -> Result<PathBuf>) -> Result<
     Ok(pairs)
 }
 
-fn same(pair: &Pair) -> Result<()> {
+/// Every byte of two files, or of all files beneath two directories.
+pub fn same(source: &Path, copy: &Path) -> Result<()> {
     let mut diff = Command::new("diff");
-    diff.args(["-r", "--no-dereference", "--"]).arg(&pair.source).arg(&pair.copy);
-    exec::watched(&mut diff, |_| {})
-        .with_context(|| format!("{} differs from its source", pair.copy.display()))
+    diff.args(["-r", "--no-dereference", "--"]).arg(source).arg(copy);
+    exec::watched(&mut diff, |_| {}).with_context(|| format!("{} differs from its source", copy.display()))
 }
 
 #[cfg(test)]
@@ -111,11 +111,11 @@ mod tests {
             std::fs::create_dir_all(directory).unwrap();
             std::fs::write(directory.join("file"), vec![7; 100_000]).unwrap();
         }
-        assert!(same(&pair).is_ok());
+        assert!(same(&pair.source, &pair.copy).is_ok());
         let mut bytes = vec![7; 100_000];
         bytes[99_999] = 8;
         std::fs::write(pair.copy.join("file"), bytes).unwrap();
-        assert!(same(&pair).is_err());
+        assert!(same(&pair.source, &pair.copy).is_err());
         std::fs::remove_dir_all(place).unwrap();
     }
 }

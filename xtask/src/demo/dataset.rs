@@ -45,6 +45,15 @@ pub fn write(root: &Path) -> Result<Written> {
     Ok(writer.written)
 }
 
+/// Files of these names and sizes alone, below `root`.
+pub fn write_files(root: &Path, files: impl IntoIterator<Item = (String, u64)>) -> Result<Written> {
+    let mut writer = Writer { root, block: random_block(), written: Written::default() };
+    for (name, size) in files {
+        writer.file(&name, size)?;
+    }
+    Ok(writer.written)
+}
+
 struct Writer<'a> {
     root: &'a Path,
     block: Vec<u8>,
@@ -96,10 +105,11 @@ mod tests {
         let parent = std::env::temp_dir().join(format!("nixl-transfer-dataset-{}", std::process::id()));
         let small = |name: &str| {
             let root = parent.join(name);
-            let mut writer = Writer { root: &root, block: random_block(), written: Written::default() };
-            writer.file("x/one", 10_000).unwrap();
-            writer.file("two", (BLOCK + 5) as u64).unwrap();
-            assert_eq!(writer.written, Written { files: 2, bytes: 10_000 + BLOCK as u64 + 5 });
+            let files = [("x/one".to_owned(), 10_000), ("two".to_owned(), (BLOCK + 5) as u64)];
+            assert_eq!(
+                write_files(&root, files).unwrap(),
+                Written { files: 2, bytes: 10_000 + BLOCK as u64 + 5 }
+            );
             (fs::read(root.join("x/one")).unwrap(), fs::read(root.join("two")).unwrap())
         };
         let (first, second) = (small("a"), small("b"));
