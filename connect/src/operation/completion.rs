@@ -8,8 +8,8 @@ use super::waiting::Waiting;
 
 type Ready = fn(&State) -> Option<Result<(), OperationError>>;
 
-/// A wait for something that an operation does. Await it in a task of tokio (feature `tokio`; the runtime's time must be
-/// enabled, else the first await panics), or call [`Completion::blocking`] in a thread. Several may wait for one operation.
+/// A wait for something that an operation does. Await it in a task of tokio (feature `tokio`; without the runtime's time an
+/// await that has to wait panics), or call [`Completion::blocking`] in a thread. Several may wait for one operation.
 /// Dropping it ends the wait and leaves the operation as it is.
 ///
 /// ```no_run

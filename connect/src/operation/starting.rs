@@ -11,10 +11,10 @@ use crate::session::SessionError;
 /// takes longer.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// An operation that the session's thread is about to take, within milliseconds. An active one waits longer when its peer
-/// has registered memory anew under an address where it had other memory, until no transfer with that peer is in flight.
+/// An operation that the session's thread is about to take, within milliseconds. An active one waits longer when NIXL
+/// must first forget what it knew of the peer's memory, which is when no transfer with that peer is in flight.
 ///
-/// Await it in a task of tokio (feature `tokio`; the runtime's time must be enabled, else the first await panics), or call
+/// Await it in a task of tokio (feature `tokio`; without the runtime's time an await that has to wait panics), or call
 /// [`Starting::blocking`] in a thread. Both give up after 30 s, with `NoAnswer`. The operation begins whether or not anybody
 /// waits for it here; dropping this value drops the operation.
 #[must_use = "the operation is dropped with this value"]

@@ -60,6 +60,7 @@ impl Waiting {
     }
 
     /// For a task: ready when `ready` gives something, else the task is woken at the next change.
+    #[cfg_attr(not(feature = "tokio"), allow(dead_code))] // there are no tasks then
     pub(super) fn poll<R>(&self, context: &Context<'_>, ready: impl Fn(&State) -> Option<R>) -> Poll<R> {
         let mut inner = self.lock();
         if let Some(result) = ready(&inner.state) {
