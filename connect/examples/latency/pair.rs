@@ -61,7 +61,8 @@ pub fn run(passive: Side, active: Side, plan: &[Case]) -> Outcome<Vec<Vec<Durati
 }
 
 fn start(command: &mut Command) -> Outcome<Owned> {
-    Ok(Owned(command.spawn()?))
+    let child = command.spawn();
+    Ok(Owned(child.map_err(|error| format!("{}: {error}", command.get_program().display()))?))
 }
 
 /// What both write to standard error, line by line, until both have closed it.
