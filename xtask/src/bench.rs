@@ -1,13 +1,12 @@
 //! `cargo xtask bench`: ours and the peers in turn on the same bytes, with goals. A goal that is missed is a result; a
 //! measurement that is impossible, or bytes that differ, are errors.
 
-#![allow(dead_code)] // the next suites use the rest
-
 mod contest;
 mod document;
 mod files;
 mod goal;
 mod jobs;
+mod latency;
 mod machine;
 mod memory;
 mod owned;

@@ -34,6 +34,8 @@ pub struct Judged {
     pub text: String,
     /// The median over the rounds of how many times as good ours is, and the smallest and largest of them.
     pub ratio: Option<(f64, (f64, f64))>,
+    /// The same of how much more ours is, where the bound is a sum.
+    pub more: Option<(f64, (f64, f64))>,
     /// `None` when a peer that would decide it was not measured.
     pub reached: Option<bool>,
 }
@@ -66,22 +68,22 @@ fn judge_clause(measured: &Measured, clause: Clause) -> Judged {
         Bound::AtMostPlus(more) => format!("≤ {whom} + {more} {}", measured.unit.text()),
     };
     let Some(peer) = opponent(measured, clause.against) else {
-        return Judged { text, ratio: None, reached: None };
+        return Judged { text, ratio: None, more: None, reached: None };
     };
     let ratios = by_round(&measured.ours, &peer.values, |ours, theirs| match measured.unit.better() {
         Better::Higher => ours / theirs,
         Better::Lower => theirs / ours,
     });
-    let holds = match clause.bound {
-        Bound::Times(times) => median(&ratios) >= times,
-        Bound::AtMostPlus(more) => {
-            median(&by_round(&measured.ours, &peer.values, |ours, theirs| ours - theirs)) <= more
-        }
+    let differences = by_round(&measured.ours, &peer.values, |ours, theirs| ours - theirs);
+    let summary = |values: &[f64]| (median(values), spread(values));
+    let (holds, more) = match clause.bound {
+        Bound::Times(times) => (median(&ratios) >= times, None),
+        Bound::AtMostPlus(more) => (median(&differences) <= more, Some(summary(&differences))),
     };
     // A rival that was not measured might have been better: then what was reached is not known.
     let unknown = clause.against == Against::BestRival && !measured.missing.is_empty();
     let reached = if holds && unknown { None } else { Some(holds) };
-    Judged { text, ratio: Some((median(&ratios), spread(&ratios))), reached }
+    Judged { text, ratio: Some(summary(&ratios)), more, reached }
 }
 
 fn opponent(measured: &Measured, against: Against) -> Option<&Peer> {
@@ -137,7 +139,10 @@ mod tests {
         let plus = |more| Clause { against: Against::Peer("floor"), bound: Bound::AtMostPlus(more) };
         row.goal = vec![plus(60.0), at_least(4.0, Against::Peer("agents"))];
         let judged = judge(&row);
-        assert_eq!(judged[0].text, "≤ floor + 60 ms");
+        assert_eq!(
+            (judged[0].text.as_str(), judged[0].more),
+            ("≤ floor + 60 ms", Some((60.0, (50.0, 80.0))))
+        );
         assert_eq!(all_reached(&judged), Some(true));
         row.goal = vec![plus(59.0)];
         assert_eq!(all_reached(&judge(&row)), Some(false));

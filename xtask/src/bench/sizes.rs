@@ -6,10 +6,12 @@ pub struct Sizes {
     pub large: u64,
     /// How many small files.
     pub files: u64,
+    /// Jobs of each round of the latency suite.
+    pub jobs: usize,
 }
 
 impl Sizes {
-    pub const FULL: Self = Self { large: 1 << 30, files: 10_000 };
+    pub const FULL: Self = Self { large: 1 << 30, files: 10_000, jobs: 20 };
     /// Says whether everything works; its figures say little.
-    pub const QUICK: Self = Self { large: 64 << 20, files: 500 };
+    pub const QUICK: Self = Self { large: 64 << 20, files: 500, jobs: 3 };
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use super::files;
+use super::latency;
 use super::memory;
 use super::row::Measured;
 use super::sizes::Sizes;
@@ -16,6 +17,8 @@ pub enum Suite {
     Memory,
     /// D4, D5: one large file and many small ones, through real agents.
     Files,
+    /// D8: from apply to Complete of a small job.
+    Latency,
     /// D3: over a shaped link. Not built yet.
     Link,
     /// D6, D7: one to many. Not built yet.
@@ -35,8 +38,8 @@ pub struct Place {
 }
 
 impl Suite {
-    pub const ALL: [Self; 6] =
-        [Self::Memory, Self::Files, Self::Link, Self::Fanout, Self::Resume, Self::Control];
+    pub const ALL: [Self; 7] =
+        [Self::Memory, Self::Files, Self::Latency, Self::Link, Self::Fanout, Self::Resume, Self::Control];
 
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
@@ -45,7 +48,7 @@ impl Suite {
     /// Why it cannot run here, if so.
     pub fn can_run(self) -> Result<(), &'static str> {
         match self {
-            Self::Memory | Self::Files => Ok(()),
+            Self::Memory | Self::Files | Self::Latency => Ok(()),
             Self::Link | Self::Fanout | Self::Resume | Self::Control => Err("it is not built yet"),
         }
     }
@@ -58,6 +61,7 @@ impl Suite {
                     .to_owned(),
             ],
             Self::Files => files::notes(),
+            Self::Latency => latency::notes(),
             Self::Link | Self::Fanout | Self::Resume | Self::Control => Vec::new(),
         }
     }
@@ -66,6 +70,7 @@ impl Suite {
         match self {
             Self::Memory => memory::run(place.sizes, place.rounds),
             Self::Files => files::run(place),
+            Self::Latency => latency::run(place),
             Self::Link | Self::Fanout | Self::Resume | Self::Control => bail!("it is not built yet"),
         }
     }

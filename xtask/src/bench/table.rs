@@ -3,7 +3,7 @@
 use super::row::Row;
 
 const HEAD: [&str; 6] =
-    ["id", "case", "ours", "peers", "goal: ratio reached (smallest to largest)", "reached"];
+    ["id", "case", "ours", "peers", "goal: what was reached (smallest to largest)", "reached"];
 
 /// A table of all rows, columns aligned.
 pub fn markdown(rows: &[Row]) -> String {
@@ -31,11 +31,10 @@ fn cells(row: &Row) -> [String; 6] {
     let clauses: Vec<String> = row
         .clauses
         .iter()
-        .map(|clause| match clause.ratio {
-            Some((ratio, (low, high))) => {
-                format!("{}: {} ({} to {})", clause.text, number(ratio), number(low), number(high))
-            }
-            None => format!("{}: not measured", clause.text),
+        .map(|clause| match (clause.more, clause.ratio) {
+            (Some(more), _) => format!("{}: + {}", clause.text, summary(more)),
+            (None, Some(ratio)) => format!("{}: {}", clause.text, summary(ratio)),
+            (None, None) => format!("{}: not measured", clause.text),
         })
         .collect();
     let reached = match row.reached() {
@@ -52,6 +51,11 @@ fn cells(row: &Row) -> [String; 6] {
         clauses.join("; "),
         reached.to_owned(),
     ]
+}
+
+/// Median and spread.
+fn summary((median, (low, high)): (f64, (f64, f64))) -> String {
+    format!("{} ({} to {})", number(median), number(low), number(high))
 }
 
 /// Three digits that count: `0.123`, `1.23`, `12.3`, `12345`.
