@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nixl_connect::{CheckedMetadata, Library, RdmaMetadata, Receiver, Sender, Session, exit_now};
 
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// What both ends agree on.
 #[derive(Clone, Copy)]
@@ -21,7 +21,7 @@ struct Plan {
     slots: usize,
 }
 
-fn main() -> Outcome {
+pub fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
         Some((role, numbers)) if role == "send" || role == "receive" => {
