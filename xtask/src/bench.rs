@@ -2,6 +2,7 @@
 //! measurement that is impossible, or bytes that differ, are errors.
 
 mod contest;
+mod digest;
 mod document;
 mod files;
 mod goal;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use super::digest;
 use super::files;
 use super::latency;
 use super::memory;
@@ -19,6 +20,8 @@ pub enum Suite {
     Files,
     /// D8: from apply to Complete of a small job.
     Latency,
+    /// D10: what digests cost.
+    Digest,
     /// D3: over a shaped link. Not built yet.
     Link,
     /// D6, D7: one to many. Not built yet.
@@ -38,8 +41,16 @@ pub struct Place {
 }
 
 impl Suite {
-    pub const ALL: [Self; 7] =
-        [Self::Memory, Self::Files, Self::Latency, Self::Link, Self::Fanout, Self::Resume, Self::Control];
+    pub const ALL: [Self; 8] = [
+        Self::Memory,
+        Self::Files,
+        Self::Latency,
+        Self::Digest,
+        Self::Link,
+        Self::Fanout,
+        Self::Resume,
+        Self::Control,
+    ];
 
     pub fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
@@ -48,7 +59,7 @@ impl Suite {
     /// Why it cannot run here, if so.
     pub fn can_run(self) -> Result<(), &'static str> {
         match self {
-            Self::Memory | Self::Files | Self::Latency => Ok(()),
+            Self::Memory | Self::Files | Self::Latency | Self::Digest => Ok(()),
             Self::Link | Self::Fanout | Self::Resume | Self::Control => Err("it is not built yet"),
         }
     }
@@ -62,6 +73,7 @@ impl Suite {
             ],
             Self::Files => files::notes(),
             Self::Latency => latency::notes(),
+            Self::Digest => Vec::new(),
             Self::Link | Self::Fanout | Self::Resume | Self::Control => Vec::new(),
         }
     }
@@ -71,6 +83,7 @@ impl Suite {
             Self::Memory => memory::run(place.sizes, place.rounds),
             Self::Files => files::run(place),
             Self::Latency => latency::run(place),
+            Self::Digest => digest::run(place),
             Self::Link | Self::Fanout | Self::Resume | Self::Control => bail!("it is not built yet"),
         }
     }
