@@ -20,7 +20,7 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// Jobs on a control plane, beside rsync, cp and a minimal NIXL loop. Takes about two minutes.
+    /// API writes and memory of a run of small jobs. Takes about a minute.
     Jobs,
     /// The four operations of nixl-connect, beside Dynamo's Python module. Takes about three minutes.
     Connect,

@@ -36,7 +36,7 @@ enum Command {
     Tools,
     /// Measures ours beside what others would use, in turn and on the same bytes, and says which goals are reached.
     Bench(bench::Arguments),
-    /// Measures what a user asks first, beside what others do, and prints it. Takes some minutes.
+    /// Measures what jobs cost in API writes and memory, or the operations of nixl-connect beside Dynamo's; prints it.
     Figures(figures::Arguments),
     /// Says what is missing on this machine, and how to get it.
     Doctor,
