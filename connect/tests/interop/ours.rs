@@ -67,7 +67,7 @@ impl Ours {
         }
     }
 
-    /// An active operation that must end with the news that its peer is gone, at once or soon: gives the error's name.
+    /// An active operation that must end with the news that its peer is gone, at once or soon; gives the message.
     pub fn loses(&mut self, operation: &str, command: &str) -> Outcome<String> {
         let since = Instant::now();
         let mut answer = self.ask(command)?;
@@ -79,7 +79,7 @@ impl Ours {
             return Err(self.failure(command, &answer));
         }
         assert!(since.elapsed() < Duration::from_secs(10), "{error} took {:?}", since.elapsed());
-        Ok(error.to_owned())
+        Ok(answer["message"].as_str().unwrap_or_default().to_owned())
     }
 
     /// The operation is DONE now, or within a long time, with this sum over its memory.

@@ -19,31 +19,45 @@ fn a_python_peer_restarted_under_its_name_is_stale_to_old_connectors_and_harms_n
         ours.tell(&format!("read {operation} {connector} - {offer}"))?;
         ours.is_done(operation, &patterned(64))?;
     }
-    // Another peer's operation is under way all the time: it cannot end while that peer stands still.
-    let mut other = python::peer(Nixl::V1_5_1, &format!("writable --size {LARGE}"))?;
-    let offer = other.line()?;
+    // Another peer's operations are under way all the time: they cannot end while that peer stands still.
+    let mut other = python::peer(Nixl::V1_5_1, &format!("writable --size {LARGE} --operations 2"))?;
+    let others = [("x", "knows", other.line()?), ("y", "noticed", other.line()?)];
     other.stop()?;
-    ours.tell(&format!("write other knows - {offer}"))?;
-    assert_eq!(ours.status("other")?, "PROC");
-
-    old.kill()?;
-    ours.loses("c", &format!("read c noticed - {}", offers[2]))?;
-    let mut new = python::peer(Nixl::V1_5_1, "readable --size 64 --name twin")?;
-    let offer = new.line()?;
-    for connector in ["knows", "noticed"] {
-        ours.refuses(&format!("read d {connector} - {offer}"), "StalePeer")?;
+    for (operation, connector, offer) in &others {
+        ours.tell(&format!("write {operation} {connector} - {offer}"))?;
     }
 
-    assert_eq!(ours.status("other")?, "PROC");
+    old.kill()?;
+    let lost = ours.loses("c", &format!("read c noticed - {}", offers[2]))?;
+    let mut new = python::peer(Nixl::V1_5_1, "readable --size 64 --name twin")?;
+    let offer = new.line()?;
+    let refusal = ours.refuses(&format!("read d knows - {offer}"), "StalePeer")?;
+    assert!(refusal.contains("another process has taken its name"), "{refusal}");
+    // What was lost stays lost, for the reason that was noticed then.
+    let refusal = ours.refuses(&format!("read d noticed - {offer}"), "StalePeer")?;
+    assert_eq!(reason(&refusal), reason(&lost));
+
+    for (operation, ..) in &others {
+        assert_eq!(ours.status(operation)?, "PROC");
+    }
     other.go_on()?;
-    ours.is_done("other", &patterned(LARGE))?;
-    other.is_done(&patterned(LARGE))?;
+    for (operation, ..) in &others {
+        ours.is_done(operation, &patterned(LARGE))?;
+        let said = other.json()?;
+        assert_eq!([&said["status"], &said["sha256"]], ["DONE", &patterned(LARGE)], "{said}");
+    }
     other.ends_with(0)?;
     ours.tell("connector fresh")?;
     ours.tell(&format!("read e fresh - {offer}"))?;
     ours.is_done("e", &patterned(64))?;
     new.is_done(&patterned(64))?;
     new.ends_with(0)
+}
+
+/// What was noticed, without what follows from it.
+fn reason(message: &str) -> &str {
+    let found = ["is lost: ", "is stale: "].into_iter().find_map(|verdict| message.split_once(verdict));
+    found.map_or(message, |(_, reason)| reason)
 }
 
 // case 20, the other way round
