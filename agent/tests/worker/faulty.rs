@@ -46,6 +46,7 @@ impl FaultySource {
             .env("UCX_TLS", "tcp")
             .env("UCX_NET_DEVICES", "lo")
             .env("UCX_ERROR_SIGNALS", "")
+            .env("UCX_MEM_MMAP_HOOK_MODE", "reloc")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

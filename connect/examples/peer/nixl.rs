@@ -8,8 +8,11 @@ use nixl_connect::{Library, LibraryError, environment};
 /// Call it first of all.
 pub fn prepare_environment() {
     let mut variables = vec![("NIXL_PLUGIN_DIR", plugins().into_os_string())];
-    // UCX takes over signals, and writes its log to standard output, unless it is told otherwise.
-    for (name, value) in [("UCX_ERROR_SIGNALS", ""), ("UCX_LOG_FILE", "stderr")] {
+    // UCX takes over signals, writes its log to standard output, and spins for 0.4 s at its start, unless it is told
+    // otherwise.
+    for (name, value) in
+        [("UCX_ERROR_SIGNALS", ""), ("UCX_LOG_FILE", "stderr"), ("UCX_MEM_MMAP_HOOK_MODE", "reloc")]
+    {
         if std::env::var_os(name).is_none() {
             variables.push((name, value.into()));
         }

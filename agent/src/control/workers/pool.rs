@@ -253,15 +253,17 @@ impl Pool {
     fn gone(&mut self, name: &WorkerName, status: &str) {
         let Some(entry) = self.workers.remove(name) else { return };
         let loaded = entry.loaded;
-        let end = entry.gone(status, true);
-        if let Some(cause) = end.lost {
-            warn!(worker = name.0, status = end.words, "a worker was lost");
-            self.metrics.worker_lost(cause);
+        // Counted before its owner hears of it: who looks at the metrics then finds it there.
+        let lost = entry.lost();
+        lost.into_iter().for_each(|cause| self.metrics.worker_lost(cause));
+        let words = entry.gone(status, true);
+        if lost.is_some() {
+            warn!(worker = name.0, status = words, "a worker was lost");
         }
         if !loaded {
             self.pause();
             if self.facts.borrow().is_none() {
-                let why = format!("a worker ended before it had loaded NIXL: {}", end.words);
+                let why = format!("a worker ended before it had loaded NIXL: {words}");
                 self.facts.send_replace(Some(NixlFacts::Unusable(why)));
             }
         }
@@ -272,13 +274,10 @@ impl Pool {
         warn!(why, workers = self.workers.len(), "the launcher is gone");
         self.launcher = None;
         for (_, entry) in self.workers.drain() {
-            if entry
-                .gone(&format!("the launcher ended, and every worker with it: {why}"), false)
-                .lost
-                .is_some()
-            {
+            if entry.lost().is_some() {
                 self.metrics.worker_lost("exited");
             }
+            entry.gone(&format!("the launcher ended, and every worker with it: {why}"), false);
         }
         if self.facts.borrow().is_none() {
             self.facts.send_replace(Some(NixlFacts::Unusable(why.to_owned())));

@@ -78,13 +78,6 @@ pub(super) enum Why {
     Fault(String),
 }
 
-/// How a worker's end is told.
-pub(super) struct End {
-    pub(super) words: String,
-    /// For the metrics, if nobody had asked for it.
-    pub(super) lost: Option<&'static str>,
-}
-
 impl Entry {
     pub(super) fn new(link: Link) -> (Self, [JoinHandle<()>; 2]) {
         let Link { queue, heard, events, proof, socket, threads } = link;
@@ -126,12 +119,20 @@ impl Entry {
         true
     }
 
-    /// Lets the owner be told. `reaped` is false when only the end of the socket proves it.
-    pub(super) fn gone(self, status: &str, reaped: bool) -> End {
-        let (words, lost) = match self.why {
-            Some(Why::Fault(fault)) => (format!("{fault} ({status})"), Some("fault")),
-            Some(Why::Asked) => (status.to_owned(), None),
-            Some(Why::Closed) | None => (status.to_owned(), Some("exited")),
+    /// How its end counts, if nobody has asked for it.
+    pub(super) fn lost(&self) -> Option<&'static str> {
+        match self.why {
+            Some(Why::Fault(_)) => Some("fault"),
+            Some(Why::Asked) => None,
+            Some(Why::Closed) | None => Some("exited"),
+        }
+    }
+
+    /// Lets the owner be told; gives the words. `reaped` is false when only the end of the socket proves it.
+    pub(super) fn gone(self, status: &str, reaped: bool) -> String {
+        let words = match self.why {
+            Some(Why::Fault(fault)) => format!("{fault} ({status})"),
+            Some(Why::Asked | Why::Closed) | None => status.to_owned(),
         };
         // The reader is the only one who waits for it, and may be gone with the agent.
         let _ = self.proof.send(words.clone());
@@ -139,7 +140,7 @@ impl Entry {
             // Nothing more can come; what was said before is still read.
             self.socket.shutdown();
         }
-        End { words, lost }
+        words
     }
 
     pub(super) fn verdict(&self) -> Verdict {
