@@ -8,8 +8,8 @@ use std::io::Write;
 use base64::Engine;
 use nixl_connect::{
     AgentMetadata, CheckedMetadata, Connection, Device, Encoding, MAX_AGENT_METADATA, MAX_DESCRIPTORS,
-    MemoryKind, MemorySection, MetadataError, OperationKind, RdmaMetadata, Region, decode_agent_metadata,
-    encode_agent_metadata,
+    MemoryKind, MemorySection, MetadataError, OperationKind, RdmaMetadata, Region, SerializedDescriptor,
+    decode_agent_metadata, encode_agent_metadata,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -108,8 +108,28 @@ fn golden_objects_are_read_and_written_byte_for_byte() -> Outcome {
         assert_eq!(encode_agent_metadata(&raw, encoding)?, encoded, "zlib itself makes Python's bytes");
         for descriptor in parsed.descriptors() {
             assert_eq!(descriptor.device, Device::Cpu);
-            assert!(parsed.agent().parsed().holds("UCX", MemoryKind::Dram, descriptor.ptr, descriptor.size));
+            assert!(parsed.agent().parsed().holds("UCX", descriptor));
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn memory_of_another_device_is_not_taken_for_registered() -> Outcome {
+    let region = Region { address: 1 << 20, length: 64, device: 3, key: vec![1] };
+    let section = MemorySection { backend: "UCX".to_owned(), kind: MemoryKind::Vram, regions: vec![region] };
+    let (_, _, raw) = golden()?.remove(0);
+    let agent = AgentMetadata { sections: vec![section], ..AgentMetadata::parse(&raw)? };
+    let encoded = encode_agent_metadata(&agent.to_bytes(), Encoding::Base64)?;
+    let offer = |device, ptr| {
+        let descriptors = vec![SerializedDescriptor { device, ptr, size: 64 }];
+        RdmaMetadata::new(descriptors, encoded.clone(), "key".to_owned(), OperationKind::Read).map(drop)
+    };
+    assert_eq!(offer(Device::Cuda(3), 1 << 20), Ok(()));
+    for (device, ptr) in
+        [(Device::Cuda(0), 1 << 20), (Device::Cpu, 1 << 20), (Device::Cuda(3), (1 << 20) + 1)]
+    {
+        assert_eq!(offer(device, ptr), Err(MetadataError::Unregistered(0)), "{device} {ptr}");
     }
     Ok(())
 }

@@ -77,10 +77,12 @@ pub struct Region {
 }
 
 impl Region {
-    /// Whether all of `address .. address + length` lies in it.
-    fn holds(&self, address: u64, length: u64) -> bool {
-        let end = address.checked_add(length);
-        self.address <= address && end.is_some_and(|end| end <= self.address.saturating_add(self.length))
+    /// Whether all of the range lies in it, on the same device.
+    fn holds(&self, range: &SerializedDescriptor) -> bool {
+        let end = range.ptr.checked_add(range.size);
+        self.device == range.device.index()
+            && self.address <= range.ptr
+            && end.is_some_and(|end| end <= self.address.saturating_add(self.length))
     }
 }
 
@@ -149,7 +151,7 @@ impl AgentMetadata {
             let of_kind = ranges.iter().filter(|range| range.device.memory_kind() == section.kind);
             let mut regions: Vec<Region> = of_kind
                 .filter_map(|range| {
-                    let holder = section.regions.iter().find(|region| region.holds(range.ptr, range.size))?;
+                    let holder = section.regions.iter().find(|region| region.holds(range))?;
                     Some(Region { address: range.ptr, length: range.size, ..holder.clone() })
                 })
                 .collect();
@@ -162,14 +164,14 @@ impl AgentMetadata {
         sections
     }
 
-    /// Whether one registered range of this backend and kind holds all of `address .. address + length`.
-    pub fn holds(&self, backend: &str, kind: MemoryKind, address: u64, length: u64) -> bool {
+    /// Whether one range that is registered with this backend holds all of that memory, on the same device.
+    pub fn holds(&self, backend: &str, memory: &SerializedDescriptor) -> bool {
         let mut regions = self
             .sections
             .iter()
-            .filter(|section| section.backend == backend && section.kind == kind)
+            .filter(|section| section.backend == backend && section.kind == memory.device.memory_kind())
             .flat_map(|section| &section.regions);
-        regions.any(|region| region.holds(address, length))
+        regions.any(|region| region.holds(memory))
     }
 }
 

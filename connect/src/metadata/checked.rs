@@ -47,9 +47,9 @@ impl CheckedMetadata {
         &self.parsed
     }
 
-    /// Whether the peer has registered all of this host memory with UCX.
-    pub(crate) fn holds(&self, kind: super::MemoryKind, address: u64, length: u64) -> bool {
-        self.parsed.holds(UCX, kind, address, length)
+    /// Whether the peer has registered all of this memory with UCX.
+    pub(crate) fn holds(&self, memory: &super::SerializedDescriptor) -> bool {
+        self.parsed.holds(UCX, memory)
     }
 }
 

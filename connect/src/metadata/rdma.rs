@@ -124,9 +124,7 @@ impl RdmaMetadata {
             return Err(MetadataError::NotificationKey(notification_key.len()));
         }
         let agent = CheckedMetadata::decode(&encoded, None)?;
-        let unregistered = descriptors.iter().position(|descriptor| {
-            !agent.holds(descriptor.device.memory_kind(), descriptor.ptr, descriptor.size)
-        });
+        let unregistered = descriptors.iter().position(|descriptor| !agent.holds(descriptor));
         if let Some(index) = unregistered {
             return Err(MetadataError::Unregistered(index));
         }

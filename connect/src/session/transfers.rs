@@ -80,8 +80,12 @@ impl Transfers {
         let request = agent
             .create_xfer_req(operation, &self.local, &self.remote, &transfer.peer, Some(&self.options))
             .map_err(|error| match error {
-                // Both lists were checked against registered memory, so what remains is a peer that NIXL has dropped.
-                NixlError::FailedToCreateXferRequest => PostError::PeerFailed(error),
+                // NIXL says the same when it has dropped the peer and when this side cannot do it.
+                NixlError::FailedToCreateXferRequest
+                    if !agent.check_remote_metadata(&transfer.peer, Some(&self.remote)) =>
+                {
+                    PostError::PeerFailed(error)
+                }
                 other => PostError::Refused(other),
             })?;
         match agent.post_xfer_req(&request, Some(&self.options)) {

@@ -100,7 +100,7 @@ impl Owner {
                 return Ok(());
             }
             Ok(_) => "NIXL read another agent name than this crate".to_owned(),
-            Err(error) => format!("NIXL could not load its metadata: {error}"),
+            Err(error) => format!("NIXL could not load its metadata, as when it is gone: {error}"),
         };
         // After a load that failed NIXL is of two minds about the peer; a second try would fail in other ways.
         self.lose(&metadata.agent, &fault);
