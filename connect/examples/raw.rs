@@ -1,12 +1,14 @@
 //! A minimal NIXL loop to compare with: one process writes a ring of slots into another's, again and again, with no
-//! digest, no credit and nothing stored; the ring is compared once, after the end. `cargo run -p nixl-connect --example raw -- [MIB [default|polling]]`: with
+//! digest, no credit and nothing stored; the ring is compared once, after the end.
+//! `cargo run -p nixl-connect --example raw -- [MIB [default|polling]]`: with
 //! NIXL's default settings, or with its progress thread off. NIXL is found as in the example `stream`.
 #![allow(unsafe_code)] // NIXL wants to know where memory is; the example says it in one place
 
+#[path = "ends/start.rs"]
+mod ends;
+
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -80,7 +82,7 @@ fn main() -> Outcome {
 }
 
 fn both(arguments: &[String]) -> Outcome {
-    let (mut receiver, mut sender) = (start("receive", arguments)?, start("send", arguments)?);
+    let (mut receiver, mut sender) = (ends::start("receive", arguments)?, ends::start("send", arguments)?);
     let mut offer = String::new();
     BufReader::new(receiver.stdout.take().ok_or("no pipe")?).read_line(&mut offer)?;
     sender.stdin.take().ok_or("no pipe")?.write_all(offer.as_bytes())?;
@@ -94,25 +96,8 @@ fn both(arguments: &[String]) -> Outcome {
     if sent.success() && received.success() { Ok(()) } else { Err("one end failed".into()) }
 }
 
-fn start(role: &str, arguments: &[String]) -> Outcome<Child> {
-    let (library, plugins) = nixl();
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg(role).args(arguments).env_clear();
-    command.env("NIXL_TRANSFER_NIXL_LIBRARY", library).env("NIXL_TRANSFER_NIXL_PLUGINS", &plugins);
-    command.env("NIXL_PLUGIN_DIR", &plugins).env("UCX_TLS", "tcp").env("UCX_NET_DEVICES", "lo");
-    Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
-}
-
-fn nixl() -> (PathBuf, PathBuf) {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/nixl");
-    let path = |variable: &str, otherwise: &str| {
-        std::env::var_os(variable).map_or(tools.join(otherwise), PathBuf::from)
-    };
-    (path("NIXL_TRANSFER_NIXL_LIBRARY", "lib/libnixl_capi.so"), path("NIXL_TRANSFER_NIXL_PLUGINS", "plugins"))
-}
-
 fn agent(name: &str, arguments: &[String]) -> Outcome<(Agent, Backend, Arc<Arena>)> {
-    let (path, plugins) = nixl();
+    let (path, plugins) = ends::nixl();
     Library::load(&path, &plugins)?;
     let polling = arguments.get(1).is_some_and(|mode| mode == "polling");
     let config =

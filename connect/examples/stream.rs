@@ -1,12 +1,13 @@
 //! Measures the staged stream between two processes over UCX tcp on the loopback device, and verifies every byte.
 //!
-//! `cargo run -p nixl-connect --example stream -- [MIB [CHUNK_KIB [SLOTS]]]` starts both ends; NIXL is taken from
-//! `NIXL_TRANSFER_NIXL_LIBRARY` and `NIXL_TRANSFER_NIXL_PLUGINS`, else from `.tools/nixl` of the checkout.
+//! `cargo run -p nixl-connect --example stream -- [MIB [CHUNK_KIB [SLOTS]]]` starts both ends; NIXL is found as
+//! `ends/start.rs` says.
+
+#[path = "ends/start.rs"]
+mod ends;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nixl_connect::{CheckedMetadata, Library, RdmaMetadata, Receiver, Sender, Session, exit_now};
@@ -48,7 +49,7 @@ fn plan(numbers: &[String]) -> Outcome<Plan> {
 /// Starts the two ends and passes each one's line to the other.
 fn both(numbers: &[String]) -> Outcome {
     plan(numbers)?;
-    let (mut receiver, mut sender) = (start("receive", numbers)?, start("send", numbers)?);
+    let (mut receiver, mut sender) = (ends::start("receive", numbers)?, ends::start("send", numbers)?);
     let mut from_receiver = BufReader::new(receiver.stdout.take().ok_or("no pipe")?);
     let mut from_sender = BufReader::new(sender.stdout.take().ok_or("no pipe")?);
     let (mut offer, mut agent) = (String::new(), String::new());
@@ -64,36 +65,8 @@ fn both(numbers: &[String]) -> Outcome {
     if receiver.success() && sender.success() { Ok(()) } else { Err("one end failed".into()) }
 }
 
-fn start(role: &str, numbers: &[String]) -> Outcome<Child> {
-    let (library, plugins) = nixl();
-    let child = Command::new(std::env::current_exe()?)
-        .arg(role)
-        .args(numbers)
-        .env_clear()
-        .env("NIXL_TRANSFER_NIXL_LIBRARY", library)
-        .env("NIXL_TRANSFER_NIXL_PLUGINS", &plugins)
-        .env("NIXL_PLUGIN_DIR", &plugins)
-        .env("UCX_TLS", "tcp")
-        .env("UCX_NET_DEVICES", "lo")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    Ok(child)
-}
-
-fn nixl() -> (PathBuf, PathBuf) {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/nixl");
-    let path = |variable: &str, otherwise: &str| {
-        std::env::var_os(variable).map_or(tools.join(otherwise), PathBuf::from)
-    };
-    (
-        path("NIXL_TRANSFER_NIXL_LIBRARY", ".nixl_cu12.mesonpy.libs/libnixl_capi.so"),
-        path("NIXL_TRANSFER_NIXL_PLUGINS", "nixl_cu12.libs/nixl"),
-    )
-}
-
 fn session(role: &str) -> Outcome<Session> {
-    let (path, plugins) = nixl();
+    let (path, plugins) = ends::nixl();
     let library = Library::load(&path, &plugins)?;
     let session = Session::start(&format!("{role}-{}", std::process::id()), &library)?;
     session.create_backend()?;

@@ -1,5 +1,5 @@
-//! Suite `memory`, D1: from memory to memory on this host, over TCP on the loopback device, between two processes.
-//! Ours has credits and digests and compares what came; the loop has nothing of that; memcpy says what memory can do.
+//! Suite `memory`: from memory to memory, over TCP between two processes. D1 on the loopback device; D2 between network
+//! namespaces, where root is there to make them. Ours has credits and digests and compares what came; the loop has nothing of that; memcpy says what memory can do.
 
 use std::time::Instant;
 
@@ -7,6 +7,9 @@ use anyhow::{Result, ensure};
 
 use super::contest::{Contest, Contestant};
 use super::goal::{Against, at_least};
+use super::installed::{is_installed, missing_note};
+use super::iperf;
+use super::namespaces::{DEVICE, Namespaces};
 use super::program::{example, rate};
 use super::row::{Measured, Unit};
 use super::sizes::Sizes;
@@ -14,7 +17,60 @@ use super::sizes::Sizes;
 /// The faster of the two loops: the goal is set against it.
 const LOOP: &str = "NIXL loop";
 
+/// The loop as NIXL comes, with its progress thread.
+const DEFAULTS: &str = "NIXL loop (defaults)";
+const IPERF: &str = "iperf3";
+
 pub fn run(sizes: Sizes, rounds: usize) -> Result<Vec<Measured>> {
+    let mut measured = vec![one_host(sizes, rounds)?];
+    if Namespaces::possible().is_ok() {
+        measured.push(between_namespaces(sizes, rounds)?);
+    }
+    Ok(measured)
+}
+
+pub fn notes() -> Vec<String> {
+    let mut notes = vec![
+        "D1 from region to region without staging and D2 with a loop of READs are not built yet.".to_owned(),
+    ];
+    if let Err(why) = Namespaces::possible() {
+        notes.push(format!("D2 was not run: no network namespaces ({why}); it needs root."));
+    } else if !is_installed(IPERF) {
+        notes.push(missing_note(IPERF));
+    }
+    notes
+}
+
+fn between_namespaces(sizes: Sizes, rounds: usize) -> Result<Measured> {
+    let spaces = Namespaces::start()?;
+    let mib = (sizes.large >> 20).to_string();
+    let ends = |name: &str, arguments: &[&str]| {
+        let mut command = example(name);
+        command.args(arguments).env("NIXL_TRANSFER_DEVICE", DEVICE);
+        command.env("NIXL_TRANSFER_SEND_WITH", spaces.enter(0));
+        rate(command.env("NIXL_TRANSFER_RECEIVE_WITH", spaces.enter(1)))
+    };
+    let mut peers = vec![
+        Contestant::rival(LOOP, || ends("raw", &[&mib, "polling"])),
+        Contestant::rival(DEFAULTS, || ends("raw", &[&mib, "default"])),
+    ];
+    let has_iperf = is_installed(IPERF);
+    if has_iperf {
+        peers.push(Contestant::reference(IPERF, || iperf::rate(&spaces, sizes.large)));
+    }
+    let contest = Contest {
+        id: "D2",
+        case: format!("{mib} MiB between network namespaces, TCP, digests on"),
+        unit: Unit::GigabytesPerSecond,
+        ours: Box::new(|| ends("stream", &[&mib])),
+        peers,
+        missing: if has_iperf { Vec::new() } else { vec![IPERF] },
+        goal: vec![at_least(1.0, Against::Peer(IPERF)), at_least(1.5, Against::Peer(DEFAULTS))],
+    };
+    contest.run(rounds)
+}
+
+fn one_host(sizes: Sizes, rounds: usize) -> Result<Measured> {
     let mib = sizes.large >> 20;
     let raw = |mode: &'static str| move || rate(example("raw").args([&mib.to_string(), mode]));
     let mut memory = Memory::new(usize::try_from(sizes.large)?);
@@ -25,13 +81,13 @@ pub fn run(sizes: Sizes, rounds: usize) -> Result<Vec<Measured>> {
         ours: Box::new(move || rate(example("stream").arg(mib.to_string()))),
         peers: vec![
             Contestant::rival(LOOP, raw("polling")),
-            Contestant::rival("NIXL loop (defaults)", raw("default")),
+            Contestant::rival(DEFAULTS, raw("default")),
             Contestant::reference("memcpy", move || memory.copy()),
         ],
         missing: Vec::new(),
         goal: vec![at_least(0.8, Against::Peer(LOOP))],
     };
-    Ok(vec![contest.run(rounds)?])
+    contest.run(rounds)
 }
 
 /// Two pieces of memory whose pages have been touched.

@@ -14,7 +14,7 @@ use super::sizes::Sizes;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
-    /// D1: memory to memory.
+    /// D1, D2: memory to memory. D2 needs root, for network namespaces.
     Memory,
     /// D4, D5: one large file and many small ones, through real agents.
     Files,
@@ -67,10 +67,7 @@ impl Suite {
     /// What it does not measure although its name would say so, and which peers are missing.
     pub fn notes(self) -> Vec<String> {
         match self {
-            Self::Memory => vec![
-                "D1 from region to region without staging, and D2 (between network namespaces), are not built yet."
-                    .to_owned(),
-            ],
+            Self::Memory => memory::notes(),
             Self::Files => files::notes(),
             Self::Latency => latency::notes(),
             Self::Digest => Vec::new(),

@@ -1,7 +1,7 @@
 //! What copies files otherwise, each with the options that make it fastest here. Those that are not installed are named
 //! and left out; nothing is installed.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::Volumes;
 use super::daemon::{RcloneHttp, RsyncDaemon};
 use super::tar;
+use crate::bench::installed::{is_installed, missing_note};
 use crate::bench::program::timed;
 
 pub const RSYNC: &str = "rsync";
@@ -66,34 +67,10 @@ pub fn missing() -> Vec<&'static str> {
 
 /// How to get what is missing, and what the peers are.
 pub fn notes() -> Vec<String> {
-    let missing = missing().into_iter().map(|name| {
-        format!(
-            "{name} is not installed, so its cells are left out and goals against it are not known; get it with the \
-             system's package {name}, such as `apt-get install {name}`."
-        )
-    });
+    let missing = missing().into_iter().map(missing_note);
     let tar = "tar: one packs into a TCP connection that another unpacks from, each with the socket itself and no socat \
                between, which is faster than with it. It compares nothing, nor does cp, which is no rival but a \
                reference."
         .to_owned();
     missing.chain([tar]).collect()
-}
-
-fn is_installed(program: &str) -> bool {
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_installed_is_known_and_named() {
-        assert!(is_installed("tar") && !is_installed("no-such-program-of-anybody"));
-        for name in missing() {
-            assert!(notes().iter().any(|note| note.starts_with(name) && note.contains("apt-get install")));
-        }
-    }
 }
