@@ -4,6 +4,8 @@
 mod active;
 mod completion;
 mod error;
+#[cfg(doctest)]
+mod lifetimes;
 mod passive;
 mod plan;
 mod starting;
