@@ -1,5 +1,5 @@
-//! The developer's commands: `cargo xtask demo`, `test`, `tools`, `bench`, `figures`, `doctor`. Reads the command line;
-//! the work is in the modules.
+//! The developer's commands: `cargo xtask demo`, `test`, `sanitize`, `tools`, `bench`, `figures`, `doctor`. Reads the
+//! command line; the work is in the modules.
 
 mod bench;
 mod demo;
@@ -9,6 +9,7 @@ mod figures;
 mod interrupt;
 mod paths;
 mod progress;
+mod sanitize;
 mod test;
 mod tools;
 
@@ -31,6 +32,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Checks everything: format, lints, generated files, unit and integration tests on the real control plane.
     Test(test::Arguments),
+    /// Runs the tests of nixl-connect's operations with AddressSanitizer.
+    Sanitize,
     /// Gets NIXL, libclang, Dynamo's Python module, etcd and Kubernetes' programs, into the user's cache; links them into
     /// the checkout.
     Tools,
@@ -58,6 +61,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Sanitize => sanitize::run().map(|()| ExitCode::SUCCESS),
         Command::Tools => tools::run().map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Figures(arguments) => figures::run(&arguments).map(|()| ExitCode::SUCCESS),

@@ -11,7 +11,7 @@ use clap::Args;
 use crate::interrupt;
 use crate::progress::seconds;
 use steps::STEPS;
-pub use steps::cargo_build;
+pub use steps::{cargo_build, cargo_test};
 
 #[derive(Debug, Args)]
 pub struct Arguments {

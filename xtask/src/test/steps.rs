@@ -58,13 +58,18 @@ pub const STEPS: &[Step] = &[
 ];
 
 fn test(arguments: &[String]) -> Result<()> {
+    let some = arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package"));
+    let all = if some { &[][..] } else { &["--workspace"] };
+    let arguments: Vec<&str> = all.iter().copied().chain(arguments.iter().map(String::as_str)).collect();
+    cargo_test(&arguments, &[])
+}
+
+/// `cargo test` with all that the tests need to find, and further variables.
+pub fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
     let tools = paths::tools();
     // Every failing test is named, not only those of the first crate.
     let mut command = command(&["test", "--locked", "--no-fail-fast"]);
-    if !arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package")) {
-        command.arg("--workspace");
-    }
-    command.args(arguments);
+    command.args(arguments).envs(variables.iter().copied());
     command.env("NIXL_TRANSFER_NIXL_LIBRARY", tools.join("nixl/lib/libnixl_capi.so"));
     command.env("NIXL_TRANSFER_NIXL_PLUGINS", tools.join("nixl/plugins"));
     command.env("NIXL_TRANSFER_PYTHON_PEERS", tools.join("python"));
