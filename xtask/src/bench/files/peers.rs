@@ -69,7 +69,7 @@ pub fn missing() -> Vec<&'static str> {
 pub fn notes() -> Vec<String> {
     let missing = missing().into_iter().map(missing_note);
     let tar = "tar: one packs into a TCP connection that another unpacks from, each with the socket itself and no socat \
-               between, which is faster than with it. It compares nothing, nor does cp, which is no rival but a \
+               between, which would copy everything twice more. It compares nothing, nor does cp, which is no rival but a \
                reference."
         .to_owned();
     missing.chain([tar]).collect()
