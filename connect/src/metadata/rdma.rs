@@ -47,8 +47,8 @@ impl std::fmt::Display for OperationKind {
 /// peers from before October 2025. `operation_kind` is what the *active* side does, 1 READ or 2 WRITE. The source of the
 /// format is `dynamo.nixl_connect` 1.6.1.
 ///
-/// A value of this type has passed every check that needs no NIXL: counts, sizes, kind, and that each descriptor on
-/// the host lies in memory which the agent's own metadata lists. It keeps the metadata as text, so that writing gives
+/// A value of this type has passed every check that needs no NIXL: counts, sizes, kind, and that each descriptor
+/// lies in memory which the agent's own metadata lists. It keeps the metadata as text, so that writing gives
 /// the bytes that were read. It is [`Serialize`], to be a field of another JSON object.
 ///
 /// # Example
