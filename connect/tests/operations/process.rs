@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::Outcome;
 
@@ -171,8 +171,15 @@ impl Process {
         Ok(())
     }
 
+    /// Returns when all its threads have stopped: the signal alone is obeyed when a busy machine has time for it.
     pub fn stop(&self) -> Outcome {
-        Ok(kill_process(self.pid()?, Signal::STOP)?)
+        let pid = self.pid()?;
+        kill_process(pid, Signal::STOP)?;
+        // It stops or it has ended; there is nothing else that it can do.
+        match waitpid(Some(pid), WaitOptions::UNTRACED)? {
+            Some((_, status)) if status.stopped() => Ok(()),
+            other => Err(format!("{} did not stop: {other:?}", self.role).into()),
+        }
     }
 
     pub fn go_on(&self) -> Outcome {
