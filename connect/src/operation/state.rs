@@ -164,3 +164,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

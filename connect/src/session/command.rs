@@ -117,6 +117,14 @@ pub(crate) struct Census {
     pub(crate) peer_regions: usize,
 }
 
+#[cfg(test)]
+impl Opened {
+    /// For the tests of those that keep it: no session knows it.
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self { endpoint: EndpointId(number), regions: Vec::new() }
+    }
+}
+
 pub(super) enum Command {
     CreateBackend(Reply<()>),
     MemoryKinds(Reply<Vec<MemoryKind>>),
