@@ -229,6 +229,12 @@ impl From<Descriptor> for Locals<Arc<Descriptor>> {
     }
 }
 
+impl<const N: usize> From<[Descriptor; N]> for Locals<Arc<Descriptor>> {
+    fn from(descriptors: [Descriptor; N]) -> Self {
+        Self(descriptors.into_iter().map(Arc::new).collect())
+    }
+}
+
 impl From<Vec<Descriptor>> for Locals<Arc<Descriptor>> {
     fn from(descriptors: Vec<Descriptor>) -> Self {
         Self(descriptors.into_iter().map(Arc::new).collect())

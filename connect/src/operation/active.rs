@@ -234,7 +234,7 @@ impl Shared {
 
 impl Endpoint for Shared {
     fn is_wanted(&self) -> bool {
-        self.waiting.read(|state| !state.is_given_up())
+        self.waiting.read(|state| !state.is_given_up() && !state.status().is_terminal())
     }
 
     fn notified(&self, _peer: &str, _message: &[u8]) -> Claim {

@@ -94,7 +94,7 @@ pub enum OperationError {
     },
     /// This agent's own metadata cannot be put on the wire.
     #[error("own metadata: {0}")]
-    Metadata(#[from] MetadataError),
+    Metadata(MetadataError),
     /// NIXL, the operating system or the session on this side.
     #[error(transparent)]
     Session(SessionError),

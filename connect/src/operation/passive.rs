@@ -263,7 +263,7 @@ impl<D: AsRef<Descriptor> + Unpin> sealed::Sealed for PassiveOperation<D> {
                 self.metadata = Some(Box::new(metadata));
                 Ok(self)
             }
-            Err(error) => Err(self.refused(error.into())),
+            Err(error) => Err(self.refused(OperationError::Metadata(error))),
         }
     }
 
