@@ -1,5 +1,8 @@
 //! Metadata of peers: real objects byte for byte, and every damage found without panic and within bounded memory.
 
+#[path = "metadata/mutations.rs"]
+mod mutations;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::error::Error;

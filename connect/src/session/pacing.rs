@@ -69,6 +69,7 @@ mod tests {
         assert_eq!(rests.first(), Some(&Rest::Spin));
         assert!(rests.contains(&Rest::Yield));
         assert_eq!(rests.last(), Some(&Rest::Park(LONGEST_PARK)));
+        assert!(LONGEST_PARK <= Duration::from_millis(1), "what happens is noticed within a millisecond");
         let parks: Vec<Duration> = rests
             .iter()
             .filter_map(|rest| if let Rest::Park(park) = rest { Some(*park) } else { None })
