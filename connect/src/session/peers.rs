@@ -173,6 +173,10 @@ impl Peers {
         true
     }
 
+    pub(super) fn is_known(&self, name: &str) -> bool {
+        matches!(self.known.get(name), Some(Peer::Known(_)))
+    }
+
     pub(super) fn is_lost(&self, name: &str) -> bool {
         matches!(self.known.get(name), Some(Peer::Lost(_)))
     }

@@ -37,7 +37,8 @@ impl Owner {
 
     pub(super) fn notify(&mut self, peer: &str, message: &[u8]) {
         let Some(live) = &self.live else { return };
-        if self.peers.is_lost(peer) {
+        // A message to a peer that NIXL has not met yet would look like its loss.
+        if !self.peers.is_known(peer) {
             return;
         }
         if let Err(error) = self.agent.send_notification(peer, message, Some(&live.backend)) {
