@@ -27,11 +27,13 @@ pub enum Require {
 /// How many receivers get their copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 pub enum FanOut {
-    /// The operator decides.
+    /// A chain from two receivers on, else direct.
     #[default]
     Auto,
     /// The source sends to each receiver.
     Direct,
+    /// The source sends to the first receiver, and each receiver sends every chunk on to the next one while it stores it.
+    Chain,
 }
 
 /// Who moves the bytes of a hop. Decided by the operator.

@@ -13,7 +13,7 @@ use crate::{
 pub use status::{Side, SideState, TransferTaskStatus};
 
 /// One hop: what one node sends to one other node in one attempt. Resolved: no question is left open for an agent.
-/// Everything but `cancel` is immutable.
+/// Everything but `cancel` and `discard` is immutable.
 #[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[kube(
     group = "nixl-transfer.io",
@@ -48,8 +48,9 @@ pub use status::{Side, SideState, TransferTaskStatus};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.jobRef == oldSelf.jobRef && self.run == oldSelf.run && self.attempt == oldSelf.attempt && self.failures == oldSelf.failures && self.direction == oldSelf.direction && self.source == oldSelf.source && self.target == oldSelf.target && self.transport == oldSelf.transport && self.integrity == oldSelf.integrity && self.writePolicy == oldSelf.writePolicy && self.deadlines == oldSelf.deadlines").message("a task is immutable but for cancel; change the TransferJob instead"),
-    validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancelled task stays cancelled")
+    validation = Rule::new("self.jobRef == oldSelf.jobRef && self.run == oldSelf.run && self.attempt == oldSelf.attempt && self.failures == oldSelf.failures && self.direction == oldSelf.direction && self.source == oldSelf.source && self.target == oldSelf.target && self.transport == oldSelf.transport && self.integrity == oldSelf.integrity && self.writePolicy == oldSelf.writePolicy && self.deadlines == oldSelf.deadlines").message("a task is immutable but for cancel and discard; change the TransferJob instead"),
+    validation = Rule::new("self.cancel || !oldSelf.cancel").message("a cancelled task stays cancelled"),
+    validation = Rule::new("self.discard || !oldSelf.discard").message("what is discarded does not come back")
 )]
 pub struct TransferTaskSpec {
     /// The job that this hop belongs to.
@@ -80,6 +81,9 @@ pub struct TransferTaskSpec {
     /// Asks both agents to end their workers and report Cancelled. Never taken back.
     #[serde(default)]
     pub cancel: bool,
+    /// Asks the target's agent to remove what it keeps for a further attempt: there will be none. Never taken back.
+    #[serde(default)]
+    pub discard: bool,
 }
 
 /// The job a task belongs to.
@@ -103,8 +107,20 @@ pub struct TaskSource {
     /// Instance of that node's agent; another instance reports `AgentRestarted`.
     #[schemars(length(min = 1, max = 64))]
     pub instance: String,
-    /// What is read.
+    /// What is moved. Read from this node's volume, unless `relay` is set.
     pub volume: SourceVolume,
+    /// In a chain: this node has no copy of its own yet, and sends on what it receives by another task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<Relay>,
+}
+
+/// Where a node in a chain gets from what it sends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Relay {
+    /// Name of the task by which the node receives, of the same run. Its target names this task in `forwardTo`.
+    #[schemars(length(min = 1, max = 253))]
+    pub task_name: String,
 }
 
 /// The receiving end of a hop.
@@ -126,4 +142,8 @@ pub struct TaskTarget {
     pub destination: String,
     /// Where it is put.
     pub volume: VolumeRef,
+    /// In a chain: name of the task by which this node sends on what it receives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub forward_to: Option<String>,
 }

@@ -159,6 +159,11 @@ pub struct TargetSide {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub bytes_done: Option<i64>,
+    /// Of `bytesDone`, those that an earlier attempt had made durable here, or that stood here already in a file with an
+    /// equal digest: they were not sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub bytes_resumed: Option<i64>,
     /// Regular files that shall arrive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
@@ -208,6 +213,7 @@ impl TargetSide {
             operation: None,
             bytes_total: None,
             bytes_done: None,
+            bytes_resumed: None,
             files_total: None,
             files_done: None,
             files_skipped: None,

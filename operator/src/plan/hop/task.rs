@@ -66,6 +66,7 @@ pub fn build(
             node_name: source.node.clone(),
             instance: source.instance.clone(),
             volume: job.spec.source.volume.clone(),
+            relay: None,
         },
         target: TaskTarget {
             node_name: hop.node.clone(),
@@ -73,6 +74,7 @@ pub fn build(
             instance: target_instance.into(),
             destination: hop.destination.name.clone(),
             volume: hop.destination.volume.clone(),
+            forward_to: None,
         },
         transport: Transport { fan_out: FanOut::Direct, ..job.spec.transport.clone() },
         integrity: job.spec.integrity,
@@ -82,6 +84,7 @@ pub fn build(
             progress_seconds: job.spec.progress_deadline_seconds,
         },
         cancel: false,
+        discard: false,
     };
     let name = names::task_name(&job_name, &job_uid, run, &hop.destination.name, &node_uid, attempt);
     TransferTask {
