@@ -99,8 +99,8 @@ pub use operation::{
 pub use session::{Session, SessionError, SessionStatistics};
 pub use status::OperationStatus;
 pub use stream::{
-    AbortHandle, Chunk, MAX_CHUNK_SIZE, MAX_RESENDS, MAX_RING_BYTES, MAX_SLOTS, Progress, ProgressSnapshot,
-    Receiver, Sender, SlotMut, StreamError,
+    AbortHandle, AnswerReceiver, AnswerSender, Chunk, MAX_ANSWER, MAX_CHUNK_SIZE, MAX_RESENDS,
+    MAX_RING_BYTES, MAX_SLOTS, Progress, ProgressSnapshot, Receiver, Sender, SlotMut, StreamError,
 };
 
 // Some examples of both texts await, and are compiled when that is possible.

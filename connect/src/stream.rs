@@ -1,8 +1,9 @@
 //! The staged stream: chunks in order, verified, through a ring of slots, from one sender to one receiver. The sender
 //! writes a chunk into the receiver's slot with a notification (sequence, slot, length, digest); the receiver verifies
 //! and returns the slot by notification. A chunk with a wrong digest is sent again. A relay forwards chunks from the slots
-//! they came in. No files, no Kubernetes here.
+//! they came in. What a receiver has to say beside that goes back as answers. No files, no Kubernetes here.
 
+mod answers;
 #[cfg(feature = "fault-injection")]
 mod corruption;
 mod error;
@@ -19,6 +20,7 @@ mod slot_mut;
 mod target;
 mod waiting;
 
+pub use answers::{AnswerReceiver, AnswerSender, MAX_ANSWER};
 pub use error::StreamError;
 pub use progress::{Progress, ProgressSnapshot};
 pub use receiver::{Chunk, Receiver};

@@ -37,6 +37,18 @@ fn bytes_arrive_verified_although_they_started_before_the_receiver_was_connected
 }
 
 #[test]
+fn answers_go_back_in_order_before_the_first_chunk() -> Outcome {
+    let mut receiver = Peer::start("receive", &[("ANSWERS", "500")])?;
+    let mut sender = Peer::start("send", &[("ANSWERS", "500")])?;
+    exchange(&mut receiver, &mut sender)?;
+    sender.expect("filled")?;
+    assert_eq!(receiver.expect("done")?, "bytes=33554439 resent=0 refused=0");
+    assert_eq!(sender.expect("done")?, "bytes=33554439 resent=0 refused=0");
+    receiver.ends_well()?;
+    sender.ends_well()
+}
+
+#[test]
 fn one_session_serves_two_receivers_at_once() -> Outcome {
     let mut receivers = [Peer::start("receive", &[])?, Peer::start("receive", &[])?];
     let mut sender = Peer::start("send", &[("RECEIVERS", "2")])?;

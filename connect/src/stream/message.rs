@@ -2,9 +2,12 @@
 //! another's. Pure.
 //!
 //! Layout, little-endian: magic `NXS1`, kind u8, stream u64, then chunk: sequence u64, slot u32, length u32, digest u64;
-//! end, received and farewell: count u64; credit and reject: sequence u64, slot u32; alive: nothing.
+//! end, received and farewell: count u64; credit and reject: sequence u64, slot u32; alive: nothing; answer: sequence
+//! u64, length u32, text.
 
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::answers::MAX_ANSWER;
 
 const MAGIC: [u8; 4] = *b"NXS1";
 
@@ -20,7 +23,7 @@ impl StreamId {
 }
 
 /// What one end tells the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Message {
     /// Sender: the chunk's bytes lie in the slot.
     Chunk { sequence: u64, slot: u32, length: u32, digest: u64 },
@@ -36,6 +39,8 @@ pub(super) enum Message {
     Farewell { count: u64 },
     /// Either: nothing but a sign of life. Sending it is what finds a dead peer.
     Alive { from_sender: bool },
+    /// Receiver: what its user has to say, numbered from 0.
+    Answer { sequence: u64, text: Vec<u8> },
 }
 
 impl Message {
@@ -43,7 +48,7 @@ impl Message {
     pub(super) fn is_senders(&self) -> bool {
         match self {
             Self::Chunk { .. } | Self::End { .. } | Self::Farewell { .. } => true,
-            Self::Credit { .. } | Self::Reject { .. } | Self::Received { .. } => false,
+            Self::Credit { .. } | Self::Reject { .. } | Self::Received { .. } | Self::Answer { .. } => false,
             Self::Alive { from_sender } => *from_sender,
         }
     }
@@ -60,10 +65,11 @@ impl Message {
             Self::Alive { from_sender: true } => 6,
             Self::Alive { from_sender: false } => 7,
             Self::Farewell { .. } => 8,
+            Self::Answer { .. } => 9,
         };
         bytes.push(kind);
         bytes.extend_from_slice(&stream.0.to_le_bytes());
-        match *self {
+        match self {
             Self::Chunk { sequence, slot, length, digest } => {
                 bytes.extend_from_slice(&sequence.to_le_bytes());
                 bytes.extend_from_slice(&slot.to_le_bytes());
@@ -78,6 +84,11 @@ impl Message {
                 bytes.extend_from_slice(&slot.to_le_bytes());
             }
             Self::Alive { .. } => {}
+            Self::Answer { sequence, text } => {
+                bytes.extend_from_slice(&sequence.to_le_bytes());
+                bytes.extend_from_slice(&(text.len() as u32).to_le_bytes());
+                bytes.extend_from_slice(text);
+            }
         }
         bytes
     }
@@ -101,6 +112,14 @@ impl Message {
             6 => Self::Alive { from_sender: true },
             7 => Self::Alive { from_sender: false },
             8 => Self::Farewell { count: fields.u64()? },
+            9 => {
+                let (sequence, length) = (fields.u64()?, fields.u32()? as usize);
+                let text = std::mem::take(&mut fields.0);
+                if text.len() != length || length == 0 || length > MAX_ANSWER {
+                    return None;
+                }
+                Self::Answer { sequence, text: text.to_vec() }
+            }
             _ => return None,
         };
         fields.0.is_empty().then_some((stream, message))
@@ -142,6 +161,8 @@ mod tests {
             (any::<u64>(), any::<u32>()).prop_map(|(sequence, slot)| Message::Credit { sequence, slot }),
             (any::<u64>(), any::<u32>()).prop_map(|(sequence, slot)| Message::Reject { sequence, slot }),
             any::<bool>().prop_map(|from_sender| Message::Alive { from_sender }),
+            (any::<u64>(), prop::collection::vec(any::<u8>(), 1..64))
+                .prop_map(|(sequence, text)| Message::Answer { sequence, text }),
         ]
     }
 
@@ -162,7 +183,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), 0..64), kind in 0_u8..10) {
+        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), 0..64), kind in 0_u8..11) {
             let mut framed = MAGIC.to_vec();
             framed.push(kind);
             framed.extend_from_slice(&bytes);

@@ -45,6 +45,7 @@ pub(super) struct ReceiveState<S> {
     /// How often the chunk `next` came damaged.
     rejected: u32,
     end: Option<u64>,
+    answers: u64,
     peer: Option<Arc<str>>,
     /// What came before the peer's name was known.
     early: Vec<(String, Message)>,
@@ -62,6 +63,7 @@ impl<S> ReceiveState<S> {
             next: 0,
             rejected: 0,
             end: None,
+            answers: 0,
             peer: None,
             early: Vec::new(),
             parted: false,
@@ -142,6 +144,12 @@ impl<S> ReceiveState<S> {
         }
         self.parted = true;
         Ok(())
+    }
+
+    /// The number of the next answer.
+    pub(super) fn number_answer(&mut self) -> u64 {
+        self.answers += 1;
+        self.answers - 1
     }
 
     pub(super) fn has_parted(&self) -> bool {

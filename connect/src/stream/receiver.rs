@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::StreamError;
+use super::answers::AnswerSender;
 use super::message::{Message, StreamId};
 use super::progress::Progress;
 use super::receive_state::{Arrival, Next, ReceiveState};
@@ -29,7 +30,8 @@ pub struct Receiver {
     ring: Ring,
 }
 
-struct Shared {
+/// What the receiver shares with the session's thread, its chunks and its answers.
+pub(super) struct Shared {
     waiting: Arc<Waiting<ReceiveState<Slot>>>,
     link: Link,
     region: RegionId,
@@ -137,6 +139,11 @@ impl Receiver {
         self.shared.waiting.wait(deadline, "the sender's farewell", parted)
     }
 
+    /// The way back to the sender, for any thread.
+    pub fn answers(&self) -> AnswerSender {
+        AnswerSender(Arc::clone(&self.shared))
+    }
+
     /// Counters, readable while the stream runs.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.shared.progress)
@@ -175,6 +182,20 @@ impl Shared {
         }
     }
 
+    pub(super) fn answer(&self, text: &[u8]) -> Result<(), StreamError> {
+        let mut state = self.waiting.lock();
+        if let Some(fault) = state.fault() {
+            return Err(fault.clone());
+        }
+        if state.peer().is_none() {
+            return Err(StreamError::Misuse("an answer before the receiver is connected"));
+        }
+        // Numbered and handed over under the lock, so that the numbers leave in their order.
+        let sequence = state.number_answer();
+        self.say(&state, Message::Answer { sequence, text: text.to_vec() });
+        Ok(())
+    }
+
     /// A message of the peer.
     fn take(&self, state: &mut ReceiveState<Slot>, message: Message) {
         let result = match message {
@@ -187,7 +208,8 @@ impl Shared {
             Message::Alive { .. }
             | Message::Credit { .. }
             | Message::Reject { .. }
-            | Message::Received { .. } => Ok(()),
+            | Message::Received { .. }
+            | Message::Answer { .. } => Ok(()),
         };
         if let Err(error) = result {
             state.fail(error);

@@ -1,6 +1,6 @@
 //! What a sender knows of its slots and chunks, and what each event changes. Pure: no lock, no NIXL, no clock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::waiting::Faulty;
 use super::{MAX_RESENDS, StreamError};
@@ -18,6 +18,9 @@ pub(super) enum Effect {
         sequence: u64,
     },
 }
+
+/// Answers that may wait unread. Their reader asks for one after the other, so a receiver that says more is broken.
+const MAX_UNREAD: usize = 16_384;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -51,12 +54,22 @@ pub(super) struct SendState<S> {
     outstanding: HashMap<u64, Outstanding<S>>,
     next_sequence: u64,
     end: End,
+    answers: VecDeque<Vec<u8>>,
+    next_answer: u64,
     fault: Option<StreamError>,
 }
 
 impl<S> SendState<S> {
     pub(super) fn new(slots: Vec<S>) -> Self {
-        Self { free: slots, outstanding: HashMap::new(), next_sequence: 0, end: End::Open, fault: None }
+        Self {
+            free: slots,
+            outstanding: HashMap::new(),
+            next_sequence: 0,
+            end: End::Open,
+            answers: VecDeque::new(),
+            next_answer: 0,
+            fault: None,
+        }
     }
 
     /// A slot to fill. The one that came back last is the likeliest to be in the cache.
@@ -178,6 +191,23 @@ impl<S> SendState<S> {
         Ok(())
     }
 
+    /// The receiver's user has said something. A number left out is one that was lost on the way.
+    pub(super) fn answer(&mut self, sequence: u64, text: Vec<u8>) -> Result<(), StreamError> {
+        if sequence != self.next_answer || self.answers.len() >= MAX_UNREAD {
+            return Err(StreamError::Malformed(format!(
+                "answer {sequence} is not the next one, or too many"
+            )));
+        }
+        self.next_answer += 1;
+        self.answers.push_back(text);
+        Ok(())
+    }
+
+    /// The oldest answer that nobody has read.
+    pub(super) fn take_answer(&mut self) -> Option<Vec<u8>> {
+        self.answers.pop_front()
+    }
+
     /// Every chunk came back and the receiver knows the end.
     pub(super) fn is_complete(&self) -> bool {
         self.end == End::Known && self.outstanding.is_empty()
@@ -249,6 +279,19 @@ mod tests {
         assert_eq!(state.credit(sequence, 0), Ok(Effect::Nothing));
         assert!(state.credit(sequence, 0).is_err(), "a second credit before the first took effect");
         assert!(state.end_known(1).is_err());
+    }
+
+    #[test]
+    fn answers_come_in_order_and_none_may_be_missing() {
+        let (mut state, _) = sent();
+        assert_eq!(state.answer(0, vec![1]), Ok(()));
+        assert_eq!(state.answer(1, vec![2]), Ok(()));
+        assert!(state.answer(1, vec![3]).is_err(), "twice");
+        assert!(state.answer(3, vec![3]).is_err(), "one is missing");
+        assert_eq!([state.take_answer(), state.take_answer()], [Some(vec![1]), Some(vec![2])]);
+        assert_eq!(state.take_answer(), None);
+        let unread = (2..).take_while(|sequence| state.answer(*sequence, vec![0]).is_ok()).count();
+        assert_eq!(unread, MAX_UNREAD);
     }
 
     #[test]

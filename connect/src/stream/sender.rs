@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::StreamError;
+use super::answers::AnswerReceiver;
 use super::message::Message;
 use super::progress::Progress;
 use super::receiver::{Chunk, Receiver};
@@ -136,6 +137,11 @@ impl Sender {
         self.shared.waiting.wait(deadline, "the receiver's last answers", complete)?;
         self.shared.link.notify(Arc::clone(&target.peer), Message::Farewell { count }.encode(target.stream));
         Ok(())
+    }
+
+    /// What the receiver answers, to be read by any thread.
+    pub fn answers(&self) -> AnswerReceiver {
+        AnswerReceiver(Arc::clone(&self.shared))
     }
 
     /// Counters, readable while the stream runs.

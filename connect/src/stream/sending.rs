@@ -140,6 +140,7 @@ impl Endpoint for Sending {
             Message::Credit { sequence, slot } => state.credit(sequence, slot),
             Message::Reject { sequence, slot } => state.reject(sequence, slot),
             Message::Received { count } => state.end_known(count).map(|()| Effect::Nothing),
+            Message::Answer { sequence, text } => state.answer(sequence, text).map(|()| Effect::Nothing),
             // A sign of life; what only a sender says was sorted out above.
             Message::Alive { .. }
             | Message::Chunk { .. }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nixl_connect::{
-    CheckedMetadata, Library, MemoryKind, ProgressSnapshot, RdmaMetadata, Receiver, Sender, Session,
-    StreamError, exit_now,
+    CheckedMetadata, Library, MAX_ANSWER, MemoryKind, ProgressSnapshot, RdmaMetadata, Receiver, Sender,
+    Session, StreamError, exit_now,
 };
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -94,6 +94,11 @@ fn send() -> Outcome {
             say("error", format!("{error:?}"));
             return Ok(());
         }
+        for number in 0..number("ANSWERS", 0)? {
+            if sender.answers().next(deadline()?)? != answer(number) {
+                return Err(format!("answer {number} is another").into());
+            }
+        }
         senders.push((sender, None::<StreamError>));
     }
     let hold_after = number("HOLD_AFTER", u64::MAX)?;
@@ -123,6 +128,12 @@ fn send() -> Outcome {
     Ok(())
 }
 
+/// The longest that there is, and short ones.
+fn answer(number: u64) -> Vec<u8> {
+    let length = if number.is_multiple_of(2) { MAX_ANSWER } else { 1 + number as usize % 64 };
+    (number..).map(byte).take(length).collect()
+}
+
 fn one_chunk(sender: &mut Sender, at: u64, length: usize, deadline: Instant) -> Result<(), StreamError> {
     let mut slot = sender.slot(deadline)?;
     for (place, target) in (at..).zip(&mut slot[..length]) {
@@ -137,6 +148,9 @@ fn receive() -> Outcome {
     let mut receiver = Receiver::open(&session, usize::try_from(number("SLOTS", 8)?)?, CHUNK, &key)?;
     say("offer", receiver.rdma_metadata().to_json());
     receiver.connect(CheckedMetadata::decode(&heard()?, None)?)?;
+    for number in 0..number("ANSWERS", 0)? {
+        receiver.answers().send(&answer(number))?;
+    }
     let hold_after = number("HOLD_AFTER", u64::MAX)?;
     let mut at = 0;
     loop {
