@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use entry::{Entry, Totals};
 
 /// Version of these messages; a launcher and workers of another version are refused.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Descriptors that one message may carry (the kernel's limit is 253).
 pub const MAX_DESCRIPTORS: usize = 64;
@@ -62,19 +62,23 @@ pub enum ToWorker {
     Assign { network: Network },
     /// Takes up the sending side of a hop; answered with `Prepared`.
     OpenSource { hop: HopId, stream: StreamOptions },
-    /// Takes up the receiving side of a hop; answered with `Prepared`.
-    OpenTarget { hop: HopId, stream: StreamOptions, read_back: bool, key: String },
+    /// Takes up the receiving side of a hop; answered with `Prepared`. With `forward` also the sending side of the hop of
+    /// that number, which sends on what the first one receives and is answered for with `Prepared` too; the first chunk
+    /// is taken when it was told `ConnectRelay` or `Close`.
+    OpenTarget { hop: HopId, stream: StreamOptions, read_back: bool, key: String, forward: Option<HopId> },
     /// The other side's metadata: for the source the target's RdmaMetadata (JSON), for the target the source's agent
     /// metadata (`b64:…`). `worker` is the name that the metadata must carry.
     Connect { hop: HopId, metadata: String, worker: WorkerName },
+    /// Relay only: as `Connect` for a source. It gives up after so many seconds in which nothing could be sent on.
+    ConnectRelay { hop: HopId, metadata: String, worker: WorkerName, progress_seconds: u64 },
     /// Source only: a part of the manifest, in order. The part with `totals` is the last.
     Manifest { hop: HopId, entries: Vec<Entry>, totals: Option<Totals> },
-    /// Source only: the regular files `indices` of the manifest, opened for reading, one descriptor each, ascending.
-    /// Directories and links have none. Control keeps at most `OPEN_WINDOW` files ahead of `Consumed`.
-    Files { hop: HopId, indices: Vec<u32> },
-    /// Target only: the partial files `indices`, opened for writing, ascending; the descriptors follow in the same
-    /// order, and after each one whose `compare` flag is set one more, of the file that stands at the destination.
-    Partials { hop: HopId, indices: Vec<u32>, compare: Vec<bool> },
+    /// Source only: regular files of the manifest, opened for reading, one descriptor each, ascending. Directories and
+    /// links have none. Control keeps at most `OPEN_WINDOW` files ahead of `Consumed`.
+    Files { hop: HopId, files: Vec<FileToRead> },
+    /// Target only: partial files, opened for writing, ascending; the descriptors follow in the same order, and after each
+    /// one that is to be compared one more, of the file that stands at the destination.
+    Partials { hop: HopId, files: Vec<FileToWrite> },
     /// Target only: all that was `Stored` is committed and the hop is over.
     Finished { hop: HopId },
     /// Ends a source's hop; the worker goes on with its others. A target's hop is ended by killing the worker.
@@ -97,11 +101,16 @@ pub enum FromWorker {
     Prepared { hop: HopId, metadata: String },
     /// What a hop has moved so far; sent at most once a second and only when it changed.
     Progress { hop: HopId, counters: Counters },
-    /// Source only: it is done with the regular files below this index of the manifest.
-    Consumed { hop: HopId, below: u32 },
+    /// Source only: it is done with the regular files below this index of the manifest. The digests are of files that
+    /// it has read and that did not change meanwhile.
+    Consumed { hop: HopId, below: u32, digests: Vec<FileDigest> },
     /// Target only: a part of the manifest as it came over the stream; the part with `totals` is the last. Control
     /// prepares the destination and answers with `Partials`, as many as its window allows.
     Manifest { hop: HopId, entries: Vec<Entry>, totals: Option<Totals> },
+    /// Target only: the first `length` bytes of a partial file have this digest and were synced.
+    Durable { hop: HopId, index: u32, length: u64, digest: Vec<u8> },
+    /// Target only: what stands at these places of the destination has these digests.
+    Compared { hop: HopId, files: Vec<FileDigest> },
     /// Target only: these files are complete in their partials, verified against the source's digest and synced.
     Stored { hop: HopId, files: Vec<StoredFile> },
     /// Target only: every file is stored and the stream has ended well. Control commits and answers `Finished`.
@@ -150,12 +159,54 @@ pub struct BackendFacts {
 /// Counters of a hop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Bytes of file content that were sent (source) or verified and written (target).
+    /// Bytes of file content that were sent (source), or that are verified and in place (target).
     pub bytes: u64,
+    /// Target: of `bytes`, those that were here before and were not sent.
+    pub resumed: u64,
     /// Regular files that are complete.
     pub files: u64,
     /// Chunks that had to be sent again.
     pub resent: u64,
+}
+
+/// A file that a source's worker reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileToRead {
+    /// Its place in the manifest.
+    pub index: u32,
+    /// Digest of its content, where it is known from before.
+    pub known: Option<Vec<u8>>,
+}
+
+/// A file that a target's worker writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileToWrite {
+    /// Its place in the manifest.
+    pub index: u32,
+    /// Whether what stands at the destination is compared with it; its descriptor follows then.
+    pub compare: bool,
+    /// Digest of what stands there, where it is known from before.
+    pub known: Option<Vec<u8>>,
+    /// What an earlier attempt has made durable of it in the partial file.
+    pub prefix: Option<Prefix>,
+}
+
+/// The first bytes of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prefix {
+    /// How many.
+    pub length: u64,
+    /// Their digest.
+    pub digest: Vec<u8>,
+}
+
+/// The digest of a file's content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDigest {
+    /// The file's place in the manifest.
+    pub index: u32,
+    /// The digest.
+    pub digest: Vec<u8>,
 }
 
 /// A file that a target's worker has finished.

@@ -1,13 +1,16 @@
-//! Frames inside the chunks of the stream between two workers. A chunk is a whole number of frames, so each can be
-//! checked by itself. The receiving end trusts nothing: every length is bounded before it is used. Pure.
+//! What two workers say to each other: frames inside the chunks of the stream, and answers to them that go back. A chunk is
+//! a whole number of frames, so each can be checked by itself. The receiving end trusts nothing: every length is bounded before it is used. Pure.
 //!
 //! Little-endian. 1 manifest: length u32, JSON array of entries · 2 manifest's end: entries, files, bytes u64 · 3 data:
 //! index u32, offset u64, length u32, bytes · 4 file's end: index u32, size u64, digest · 5 end: entries, files, bytes
-//! u64, digest of the whole. A digest is its length u8 and its bytes.
+//! u64, digest of the whole · 6 resumed: index u32, offset u64, digest of what lies before · 7 same: index u32, size u64,
+//! digest · 8 checked: index u32, bytes u64. A digest is its length u8 and its bytes.
 
+mod answer;
 mod decode;
 mod encode;
 
+pub use answer::{AnswerBook, AnswerWriter, Has};
 pub use decode::Frames;
 pub use encode::{FrameWriter, data_room, encoded_entry};
 
@@ -27,6 +30,9 @@ const MANIFEST_END: u8 = 2;
 const DATA: u8 = 3;
 const FILE_END: u8 = 4;
 const END: u8 = 5;
+const RESUMED: u8 = 6;
+const SAME: u8 = 7;
+const CHECKED: u8 = 8;
 
 /// One frame; content lies where it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +58,31 @@ pub enum Frame<'a> {
         size: u64,
         /// Digest of its content.
         digest: &'a [u8],
+    },
+    /// The file's content begins here: the target has what lies before. Comes before its first piece.
+    Resumed {
+        /// Its place in the manifest.
+        index: u32,
+        /// Where the next piece begins, at least 1.
+        offset: u64,
+        /// Digest of the bytes before.
+        digest: &'a [u8],
+    },
+    /// Nothing is sent of the file: the target has it.
+    Same {
+        /// Its place in the manifest.
+        index: u32,
+        /// Its size.
+        size: u64,
+        /// Digest of its content.
+        digest: &'a [u8],
+    },
+    /// The source compares what the target has of the file that comes next, and is so far.
+    Checked {
+        /// The file's place in the manifest.
+        index: u32,
+        /// Bytes that were read.
+        bytes: u64,
     },
     /// Everything was sent.
     End {

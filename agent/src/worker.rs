@@ -1,14 +1,17 @@
 //! The worker process: NIXL, staging memory, and nothing worth stealing. Its main thread hears control, answers
 //! heartbeats and starts one thread for each hop; it opens no file by name. It always ends with `_exit`.
 
+mod content;
 mod digests;
 mod failures;
 mod hop;
 mod nixl;
 mod outbox;
 mod progress;
+mod relay;
 mod source;
 mod target;
+mod trouble;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -21,7 +24,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::protocol::channel::{Channel, ChannelError};
 use crate::protocol::{Failure, FromWorker, HopId, StreamOptions, ToWorker};
-use hop::{Hop, HopCommand, Partial};
+use hop::{Hop, HopCommand, Partial, Peer};
 use nixl::Nixl;
 use outbox::Outbox;
 use target::TargetPlan;
@@ -137,26 +140,37 @@ impl Worker {
                 let corrupt = self.corrupt_chunk;
                 self.open(hop, stream, move |seat| source::run(seat, corrupt));
             }
-            ToWorker::OpenTarget { hop, stream, read_back, key } => {
-                let plan = TargetPlan { key, read_back };
-                self.open(hop, stream, move |seat| target::run(seat, &plan));
+            ToWorker::OpenTarget { hop, stream, read_back, key, forward } => {
+                let onward = forward.map(|relay| {
+                    let (onward, comes) = relay::pair();
+                    self.open(relay, stream, move |seat| relay::run(seat, &comes));
+                    onward
+                });
+                let plan = TargetPlan { key, read_back, onward };
+                self.open(hop, stream, move |seat| target::run(seat, plan));
             }
             ToWorker::Connect { hop, metadata, worker } => {
-                self.tell(hop, HopCommand::Connect { metadata, worker });
+                self.tell(hop, HopCommand::Connect(Peer { metadata, worker, patience: None }));
+            }
+            ToWorker::ConnectRelay { hop, metadata, worker, progress_seconds } => {
+                let patience = Some(Duration::from_secs(progress_seconds.max(1)));
+                self.tell(hop, HopCommand::Connect(Peer { metadata, worker, patience }));
             }
             ToWorker::Manifest { hop, entries, totals } => {
                 self.tell(hop, HopCommand::Manifest { entries, totals })
             }
-            ToWorker::Files { hop, indices } => {
-                if indices.len() != descriptors.len() {
+            ToWorker::Files { hop, files } => {
+                if files.len() != descriptors.len() {
                     return Err(Ending::Broken("Files and its descriptors differ in number".into()));
                 }
-                self.tell(hop, HopCommand::Files(indices.into_iter().zip(descriptors).collect()));
+                self.tell(hop, HopCommand::Files(files.into_iter().zip(descriptors).collect()));
             }
-            ToWorker::Partials { hop, indices, compare } => {
-                let partials = Partial::list(indices, &compare, descriptors)
+            ToWorker::Partials { hop, files } => {
+                let partials = Partial::list(files, descriptors)
                     .ok_or_else(|| Ending::Broken("Partials and its descriptors differ in number".into()))?;
-                self.tell(hop, HopCommand::Partials(partials));
+                if let Some(hop) = self.hops.get(&hop) {
+                    hop.open_partials(partials);
+                }
             }
             ToWorker::Finished { hop } => {
                 tracing::debug!(hop = hop.0, "the hop is committed");

@@ -1,12 +1,18 @@
 //! Two real worker processes over real NIXL; the test plays control. What stands here cannot be shown with less: that
 //! bytes arrive, that damage and changes are found, and how a worker ends.
 
+#[path = "worker/chain.rs"]
+mod chain;
 #[path = "worker/conductor.rs"]
 mod conductor;
 #[path = "worker/faulty.rs"]
 mod faulty;
 #[path = "worker/process.rs"]
 mod process;
+#[path = "worker/resume.rs"]
+mod resume;
+#[path = "worker/target_end.rs"]
+mod target_end;
 
 use std::error::Error;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -15,7 +21,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use conductor::{Conductor, HOP, entries, failure, options, prepared};
+use conductor::{Conductor, HOP, entries, failure, options, prepared, to_read, to_write};
 use faulty::FaultySource;
 use nixl_transfer_crds::Reason;
 use process::Worker;
@@ -67,17 +73,22 @@ fn a_tree_arrives_equal() -> Outcome {
     let mut conductor = Conductor::start(from.path(), to.path(), options(256 << 10, 8), None)?;
     conductor.run()?;
     let identical: Vec<u32> =
-        conductor.stored.iter().filter(|file| file.identical).map(|file| file.index).collect();
+        conductor.target.stored.iter().filter(|file| file.identical).map(|file| file.index).collect();
     // The root, `empty` and `large` come before.
     assert_eq!(identical, [3 + 7]);
     fs::rename(to.path().join("small-008.beside"), to.path().join("small-008"))?;
     assert_same(from.path(), to.path())?;
     let bytes = entries(from.path())?.iter().map(size).sum::<u64>();
-    for counters in [conductor.sent, conductor.arrived] {
+    // Of the identical one nothing was sent.
+    let same = 7 * 37;
+    for (counters, expected) in
+        [(conductor.source.sent, (bytes - same, 0)), (conductor.target.arrived, (bytes, same))]
+    {
         let counters = counters.ok_or("no counters")?;
-        assert_eq!((counters.bytes, counters.files, counters.resent), (bytes, 302, 0));
+        assert_eq!((counters.bytes, counters.resumed), expected);
+        assert_eq!((counters.files, counters.resent), (302, 0));
     }
-    assert_eq!(conductor.stored.len(), 302);
+    assert_eq!(conductor.target.stored.len(), 302);
     assert!(conductor.source.hang_up()?.success());
     Ok(())
 }
@@ -95,7 +106,7 @@ fn a_damaged_chunk_is_found_and_sent_again() -> Outcome {
     file(from.path(), "large", &content(8 << 20, 5))?;
     let mut conductor = Conductor::start(from.path(), to.path(), options(256 << 10, 4), Some(9))?;
     conductor.run()?;
-    for counters in [conductor.sent, conductor.arrived] {
+    for counters in [conductor.source.sent, conductor.target.arrived] {
         assert_eq!(counters.ok_or("no counters")?.resent, 1);
     }
     assert_same(from.path(), to.path())
@@ -118,15 +129,21 @@ fn a_limited_hop_takes_its_time() -> Outcome {
 fn a_file_that_changes_while_it_is_read_is_never_whole() -> Outcome {
     let (from, to) = folders()?;
     file(from.path(), "large", &content(8 << 20, 5))?;
-    // Two slots: the source has begun and cannot end before the target has files to write into.
-    let mut conductor = Conductor::start(from.path(), to.path(), options(256 << 10, 2), None)?;
-    conductor.open_files()?;
+    // So slow that the source is not at its end when it was changed.
+    let slow = StreamOptions { bytes_per_second: Some(2 << 20), ..options(256 << 10, 2) };
+    let mut conductor = Conductor::start(from.path(), to.path(), slow, None)?;
+    conductor.source.open_files()?;
     conductor.await_manifest()?;
+    conductor.target.open_partials()?;
+    let since = Instant::now();
+    while to.path().join("large").metadata()?.len() == 0 {
+        assert!(since.elapsed() < process::PATIENCE, "nothing is written");
+        std::thread::sleep(Duration::from_millis(5)); // polls a file, which gives no event
+    }
     let mut writer = OpenOptions::new().write(true).open(from.path().join("large"))?;
     writer.seek(SeekFrom::Start(8 << 10))?;
     writer.write_all(b"new")?;
     drop(writer);
-    conductor.open_partials()?;
     let (source, _) = failure(&conductor.source)?;
     assert_eq!(source.reason, Reason::SourceChanged, "{source}");
     assert!(source.message.contains("large"), "{source}");
@@ -143,7 +160,7 @@ fn a_killed_target_is_a_lost_peer() -> Outcome {
     let (from, to) = folders()?;
     file(from.path(), "large", &content(8 << 20, 5))?;
     let mut conductor = Conductor::start(from.path(), to.path(), options(256 << 10, 2), None)?;
-    conductor.open_files()?;
+    conductor.source.open_files()?;
     conductor.await_manifest()?;
     conductor.target.kill()?;
     let killed = Instant::now();
@@ -165,7 +182,13 @@ fn a_hop_that_is_closed_leaves_the_workers_other_hop_alone() -> Outcome {
     // A second hop of the same source, stuck in its stream: its target has no file to write into.
     let (stuck, second) = (HopId(9), Worker::start("target", None)?);
     conductor.source.say(&ToWorker::OpenSource { hop: stuck, stream })?;
-    second.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: false, key: "second".into() })?;
+    second.say(&ToWorker::OpenTarget {
+        hop: HOP,
+        stream,
+        read_back: false,
+        key: "second".into(),
+        forward: None,
+    })?;
     let FromWorker::Prepared { hop: HopId(9), metadata: agent } = conductor.source.next()? else {
         return Err("the second hop was not prepared".into());
     };
@@ -176,7 +199,7 @@ fn a_hop_that_is_closed_leaves_the_workers_other_hop_alone() -> Outcome {
     let totals = Some(transfer_agent::manifest::totals(&entries));
     conductor.source.say(&ToWorker::Manifest { hop: stuck, entries, totals })?;
     let large = File::open(from.path().join("large"))?;
-    let files = ToWorker::Files { hop: stuck, indices: vec![1] };
+    let files = ToWorker::Files { hop: stuck, files: to_read(&[1]) };
     conductor.source.say_with(&files, &[std::os::fd::AsFd::as_fd(&large)])?;
     assert!(matches!(second.next()?, FromWorker::Manifest { .. }));
     conductor.source.say(&ToWorker::Close { hop: stuck })?;
@@ -194,7 +217,13 @@ fn a_file_system_without_room_is_told() -> Outcome {
     let source = Worker::start("source", None)?;
     let stream = options(256 << 10, 2);
     source.say(&ToWorker::OpenSource { hop: HOP, stream })?;
-    worker.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: false, key: "full".into() })?;
+    worker.say(&ToWorker::OpenTarget {
+        hop: HOP,
+        stream,
+        read_back: false,
+        key: "full".into(),
+        forward: None,
+    })?;
     let (agent, offer) = (prepared(&source)?, prepared(&worker)?);
     source.say(&ToWorker::Connect { hop: HOP, metadata: offer, worker: worker.name.clone() })?;
     worker.say(&ToWorker::Connect { hop: HOP, metadata: agent, worker: source.name.clone() })?;
@@ -204,10 +233,14 @@ fn a_file_system_without_room_is_told() -> Outcome {
     let give = |worker: &Worker, message: ToWorker, file: File| {
         worker.say_with(&message, &[std::os::fd::AsFd::as_fd(&file)])
     };
-    give(&source, ToWorker::Files { hop: HOP, indices: vec![1] }, File::open(from.path().join("large"))?)?;
+    give(
+        &source,
+        ToWorker::Files { hop: HOP, files: to_read(&[1]) },
+        File::open(from.path().join("large"))?,
+    )?;
     // The kernel's own device that is always full.
     let full = OpenOptions::new().write(true).open("/dev/full")?;
-    give(&worker, ToWorker::Partials { hop: HOP, indices: vec![1], compare: vec![false] }, full)?;
+    give(&worker, ToWorker::Partials { hop: HOP, files: vec![to_write(1, false)] }, full)?;
     let (found, _) = failure(&worker)?;
     assert_eq!(found.reason, Reason::InsufficientSpace, "{found}");
     assert!(found.message.contains("1048576 bytes"), "{found}");
@@ -218,7 +251,13 @@ fn a_file_system_without_room_is_told() -> Outcome {
 fn metadata_that_does_not_fit_is_refused_and_the_worker_lives() -> Outcome {
     let (worker, other) = (Worker::start("source", None)?, Worker::start("target", None)?);
     let stream = options(64 << 10, 4);
-    other.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: false, key: "k".into() })?;
+    other.say(&ToWorker::OpenTarget {
+        hop: HOP,
+        stream,
+        read_back: false,
+        key: "k".into(),
+        forward: None,
+    })?;
     let offer = prepared(&other)?;
     let mut cases = vec![
         (stream, "{}".to_owned(), other.name.clone(), Reason::MetadataMalformed),
@@ -267,14 +306,20 @@ fn wrong_bytes_are_found_although_every_chunk_is_sound() -> Outcome {
     for (fault, words) in cases {
         let (_, to) = folders()?;
         let target = Worker::start("target", None)?;
-        target.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: true, key: fault.into() })?;
+        target.say(&ToWorker::OpenTarget {
+            hop: HOP,
+            stream,
+            read_back: true,
+            key: fault.into(),
+            forward: None,
+        })?;
         let mut source = FaultySource::start(stream, &prepared(&target)?, fault)?;
         let (metadata, worker) = (source.metadata.clone(), source.name.clone());
         target.say(&ToWorker::Connect { hop: HOP, metadata, worker })?;
         while !matches!(target.next()?, FromWorker::Manifest { totals: Some(_), .. }) {}
         let mut partial =
             File::options().read(true).write(true).create_new(true).open(to.path().join("f"))?;
-        let message = ToWorker::Partials { hop: HOP, indices: vec![1], compare: vec![false] };
+        let message = ToWorker::Partials { hop: HOP, files: vec![to_write(1, false)] };
         target.say_with(&message, &[std::os::fd::AsFd::as_fd(&partial)])?;
         let since = Instant::now();
         while partial.metadata()?.len() < faulty::CONTENT.len() as u64 {

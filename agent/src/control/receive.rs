@@ -13,14 +13,14 @@ use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, task::status::TargetS
 use crate::{
     metrics::Metrics,
     protocol::{
-        Counters, Failure, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW,
+        Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW,
         entry::{Entry, Totals},
     },
     volume::{Committed, Destination},
 };
 
-/// Partial files of one message: indices, whether an existing file is compared, descriptors.
-pub type Batch = (Vec<u32>, Vec<bool>, Vec<OwnedFd>);
+/// Partial files of one message, with their descriptors.
+pub type Batch = (Vec<FileToWrite>, Vec<OwnedFd>);
 
 /// What follows from a message.
 #[derive(Debug)]
@@ -106,18 +106,18 @@ impl Received {
     fn open_more(&mut self) -> Result<Arrival, Failure> {
         let mut batches = Vec::new();
         while !self.to_open.is_empty() && self.open < OPEN_WINDOW {
-            let (mut indices, mut compare, mut descriptors) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut files, mut descriptors) = (Vec::new(), Vec::new());
             // A file may bring two descriptors.
             while descriptors.len() + 2 <= MAX_DESCRIPTORS && self.open < OPEN_WINDOW {
                 let Some(index) = self.to_open.pop_front() else { break };
                 let (partial, existing) = self.destination.partial(index)?;
-                indices.push(index);
-                compare.push(existing.is_some());
+                let compare = existing.is_some();
+                files.push(FileToWrite { index, compare, known: None, prefix: None });
                 descriptors.push(partial);
                 descriptors.extend(existing);
                 self.open += 1;
             }
-            batches.push((indices, compare, descriptors));
+            batches.push((files, descriptors));
         }
         Ok(if batches.is_empty() { Arrival::Nothing } else { Arrival::Open(batches) })
     }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     protocol::{
-        Failure, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW, ToWorker, WorkerName,
+        Failure, FileToRead, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW, ToWorker, WorkerName,
         entry::{Entry, EntryKind},
     },
     volume::SourceTree,
@@ -147,7 +147,8 @@ async fn feed(hop: &Hop, seat: &mut Seat, tree: &SourceTree) -> Result<(), Failu
             let descriptors: Vec<OwnedFd> = tokio::task::block_in_place(|| {
                 batch.iter().map(|index| tree.open(*index)).collect::<Result<_, _>>()
             })?;
-            seat.send(ToWorker::Files { hop: seat.hop, indices: batch.to_vec() }, descriptors).await?;
+            let files = batch.iter().map(|index| FileToRead { index: *index, known: None }).collect();
+            seat.send(ToWorker::Files { hop: seat.hop, files }, descriptors).await?;
             opened += batch.len();
         }
         match events::next(&mut seat.events).await? {

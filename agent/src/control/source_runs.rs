@@ -186,6 +186,8 @@ fn hop_of(message: &FromWorker) -> Option<HopId> {
         | FromWorker::Progress { hop, .. }
         | FromWorker::Consumed { hop, .. }
         | FromWorker::Manifest { hop, .. }
+        | FromWorker::Durable { hop, .. }
+        | FromWorker::Compared { hop, .. }
         | FromWorker::Stored { hop, .. }
         | FromWorker::Received { hop, .. }
         | FromWorker::Sent { hop, .. }

@@ -121,7 +121,8 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
     half.worker = Some(worker.name.0.clone());
     half.transport = Some(network::used(&network));
     let key = Uuid::new_v4().to_string();
-    let open = ToWorker::OpenTarget { hop: HOP, stream, read_back: spec.integrity.read_back, key };
+    let read_back = spec.integrity.read_back;
+    let open = ToWorker::OpenTarget { hop: HOP, stream, read_back, key, forward: None };
     worker.sender().send(open, Vec::new()).await?;
     let metadata = events::prepared(&mut worker.events).await?;
     hop.context.metrics.stage("prepare", since.elapsed());
@@ -206,9 +207,8 @@ async fn take_in(
         match step? {
             Arrival::Nothing => {}
             Arrival::Open(batches) => {
-                for (indices, compare, descriptors) in batches {
-                    let partials = ToWorker::Partials { hop: HOP, indices, compare };
-                    worker.sender().send(partials, descriptors).await?;
+                for (files, descriptors) in batches {
+                    worker.sender().send(ToWorker::Partials { hop: HOP, files }, descriptors).await?;
                 }
             }
             Arrival::Done(digest) => {

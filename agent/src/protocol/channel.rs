@@ -201,14 +201,14 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{HopId, ToWorker};
+    use crate::protocol::{FileToRead, HopId, ToWorker};
     use std::io::Read;
 
     #[test]
     fn a_message_arrives_with_its_descriptors() {
         let (one, other) = Channel::pair().unwrap();
         let file = std::fs::File::open("/proc/self/status").unwrap();
-        let message = ToWorker::Files { hop: HopId(7), indices: vec![3] };
+        let message = ToWorker::Files { hop: HopId(7), files: vec![FileToRead { index: 3, known: None }] };
         one.send(&message, &[file.as_fd()]).unwrap();
         one.send(&ToWorker::Ping { sequence: 1 }, &[]).unwrap();
         let (got, mut fds) = other.receive::<ToWorker>().unwrap();

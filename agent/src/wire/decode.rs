@@ -1,14 +1,23 @@
 //! Reading frames out of a chunk, strictly: what the encoder would not write is an error. Pure.
 
-use super::{DATA, END, FILE_END, Frame, MANIFEST, MANIFEST_END, MAX_DIGEST, MAX_MANIFEST_PART, WireError};
+use super::{
+    CHECKED, DATA, END, FILE_END, Frame, MANIFEST, MANIFEST_END, MAX_DIGEST, MAX_MANIFEST_PART, RESUMED,
+    SAME, WireError,
+};
 use crate::protocol::entry::{Entry, Totals};
 
 /// The frames of one chunk. Nothing comes after the first error.
 #[derive(Clone, Debug)]
 pub struct Frames<'a> {
+    cursor: Cursor<'a>,
+    failed: bool,
+}
+
+/// Bytes, and how far they were read.
+#[derive(Clone, Debug)]
+pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
-    failed: bool,
 }
 
 impl<'a> Frames<'a> {
@@ -17,12 +26,48 @@ impl<'a> Frames<'a> {
     /// # Errors
     /// [`WireError::Empty`] for no bytes.
     pub fn new(chunk: &'a [u8]) -> Result<Self, WireError> {
-        if chunk.is_empty() { Err(WireError::Empty) } else { Ok(Self { bytes: chunk, at: 0, failed: false }) }
+        if chunk.is_empty() {
+            Err(WireError::Empty)
+        } else {
+            Ok(Self { cursor: Cursor::new(chunk), failed: false })
+        }
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, WireError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed || self.cursor.is_at_end() {
+            return None;
+        }
+        let frame = self.cursor.frame();
+        self.failed = frame.is_err();
+        Some(frame)
+    }
+}
+
+/// A number beyond its bound.
+pub(super) fn bounds(what: &'static str, at: usize) -> WireError {
+    WireError::Bounds { what, at }
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at >= self.bytes.len()
     }
 
     fn frame(&mut self) -> Result<Frame<'a>, WireError> {
         let at = self.at;
-        let bounds = |what| WireError::Bounds { what, at };
+        let bounds = |what| bounds(what, at);
         let [kind] = self.array()?;
         match kind {
             MANIFEST => {
@@ -56,6 +101,26 @@ impl<'a> Frames<'a> {
                 }
                 Ok(Frame::FileEnd { index, size, digest: self.digest(at)? })
             }
+            RESUMED => {
+                let index = u32::from_le_bytes(self.array()?);
+                let offset = u64::from_le_bytes(self.array()?);
+                if offset == 0 || i64::try_from(offset).is_err() {
+                    return Err(bounds("the place where a file goes on"));
+                }
+                Ok(Frame::Resumed { index, offset, digest: self.digest(at)? })
+            }
+            SAME => {
+                let index = u32::from_le_bytes(self.array()?);
+                let size = u64::from_le_bytes(self.array()?);
+                if i64::try_from(size).is_err() {
+                    return Err(bounds("the size of a file"));
+                }
+                Ok(Frame::Same { index, size, digest: self.digest(at)? })
+            }
+            CHECKED => {
+                let index = u32::from_le_bytes(self.array()?);
+                Ok(Frame::Checked { index, bytes: u64::from_le_bytes(self.array()?) })
+            }
             END => Ok(Frame::End { totals: self.totals()?, digest: self.digest(at)? }),
             kind => Err(WireError::Kind { kind, at }),
         }
@@ -66,16 +131,16 @@ impl<'a> Frames<'a> {
         Ok(Totals { entries: number()?, files: number()?, bytes: number()? })
     }
 
-    fn digest(&mut self, at: usize) -> Result<&'a [u8], WireError> {
+    pub(super) fn digest(&mut self, at: usize) -> Result<&'a [u8], WireError> {
         let [length] = self.array()?;
         let length = usize::from(length);
         if length == 0 || length > MAX_DIGEST {
-            return Err(WireError::Bounds { what: "the length of a digest", at });
+            return Err(bounds("the length of a digest", at));
         }
         self.take(length)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
         let bytes = self.take(N)?;
         bytes.first_chunk().copied().ok_or(WireError::CutOff(self.at))
     }
@@ -85,19 +150,6 @@ impl<'a> Frames<'a> {
         let Some(taken) = rest.get(..length) else { return Err(WireError::CutOff(self.bytes.len())) };
         self.at += length;
         Ok(taken)
-    }
-}
-
-impl<'a> Iterator for Frames<'a> {
-    type Item = Result<Frame<'a>, WireError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.failed || self.at >= self.bytes.len() {
-            return None;
-        }
-        let frame = self.frame();
-        self.failed = frame.is_err();
-        Some(frame)
     }
 }
 

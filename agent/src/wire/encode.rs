@@ -1,6 +1,9 @@
 //! Writing frames into a slot. Every function says whether the frame fits and writes nothing when it does not. Pure.
 
-use super::{DATA, DATA_HEADER, END, FILE_END, MANIFEST, MANIFEST_END, MANIFEST_HEADER, MAX_MANIFEST_PART};
+use super::{
+    CHECKED, DATA, DATA_HEADER, END, FILE_END, MANIFEST, MANIFEST_END, MANIFEST_HEADER, MAX_MANIFEST_PART,
+    RESUMED, SAME,
+};
 use crate::protocol::entry::{Entry, Totals};
 
 /// Writes frames one behind the other into bytes that it borrows, from a given place on.
@@ -94,6 +97,21 @@ impl<'a> FrameWriter<'a> {
     /// A file's end.
     pub fn file_end(&mut self, index: u32, size: u64, digest: &[u8]) -> bool {
         self.put(&[&[FILE_END], &index.to_le_bytes(), &size.to_le_bytes(), &[digest.len() as u8], digest])
+    }
+
+    /// A file goes on at `offset`; `digest` is that of what lies before.
+    pub fn resumed(&mut self, index: u32, offset: u64, digest: &[u8]) -> bool {
+        self.put(&[&[RESUMED], &index.to_le_bytes(), &offset.to_le_bytes(), &[digest.len() as u8], digest])
+    }
+
+    /// A file that is not sent.
+    pub fn same(&mut self, index: u32, size: u64, digest: &[u8]) -> bool {
+        self.put(&[&[SAME], &index.to_le_bytes(), &size.to_le_bytes(), &[digest.len() as u8], digest])
+    }
+
+    /// How much of a file was compared.
+    pub fn checked(&mut self, index: u32, bytes: u64) -> bool {
+        self.put(&[&[CHECKED], &index.to_le_bytes(), &bytes.to_le_bytes()])
     }
 
     /// The end.

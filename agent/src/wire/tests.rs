@@ -12,6 +12,9 @@ enum Owned {
     ManifestEnd(Totals),
     Data(u32, u64, Vec<u8>),
     FileEnd(u32, u64, Vec<u8>),
+    Resumed(u32, u64, Vec<u8>),
+    Same(u32, u64, Vec<u8>),
+    Checked(u32, u64),
     End(Totals, Vec<u8>),
 }
 
@@ -22,6 +25,9 @@ impl Owned {
             Self::ManifestEnd(totals) => Frame::ManifestEnd(*totals),
             Self::Data(index, offset, bytes) => Frame::Data { index: *index, offset: *offset, bytes },
             Self::FileEnd(index, size, digest) => Frame::FileEnd { index: *index, size: *size, digest },
+            Self::Resumed(index, offset, digest) => Frame::Resumed { index: *index, offset: *offset, digest },
+            Self::Same(index, size, digest) => Frame::Same { index: *index, size: *size, digest },
+            Self::Checked(index, bytes) => Frame::Checked { index: *index, bytes: *bytes },
             Self::End(totals, digest) => Frame::End { totals: *totals, digest },
         }
     }
@@ -39,6 +45,9 @@ fn write(frames: &[Frame<'_>]) -> Vec<u8> {
             Frame::ManifestEnd(totals) => writer.manifest_end(*totals),
             Frame::Data { index, offset, bytes } => writer.data(*index, *offset, bytes),
             Frame::FileEnd { index, size, digest } => writer.file_end(*index, *size, digest),
+            Frame::Resumed { index, offset, digest } => writer.resumed(*index, *offset, digest),
+            Frame::Same { index, size, digest } => writer.same(*index, *size, digest),
+            Frame::Checked { index, bytes } => writer.checked(*index, *bytes),
             Frame::End { totals, digest } => writer.end(*totals, digest),
         };
         assert!(written, "{frame:?} did not fit");
@@ -86,6 +95,11 @@ fn frame() -> impl Strategy<Value = Owned> {
             .prop_map(|(index, offset, bytes)| Owned::Data(index, offset, bytes)),
         (any::<u32>(), 0..1_u64 << 63, digest.clone())
             .prop_map(|(index, size, digest)| Owned::FileEnd(index, size, digest)),
+        (any::<u32>(), 1..1_u64 << 63, digest.clone())
+            .prop_map(|(index, offset, digest)| Owned::Resumed(index, offset, digest)),
+        (any::<u32>(), 0..1_u64 << 63, digest.clone())
+            .prop_map(|(index, size, digest)| Owned::Same(index, size, digest)),
+        (any::<u32>(), any::<u64>()).prop_map(|(index, bytes)| Owned::Checked(index, bytes)),
         (totals, digest).prop_map(|(totals, digest)| Owned::End(totals, digest)),
     ]
 }
@@ -111,7 +125,7 @@ proptest! {
 
     /// Whatever comes is refused, or is the very text of the frames that are read from it.
     #[test]
-    fn bytes_are_refused_or_canonical(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0_u8..7) {
+    fn bytes_are_refused_or_canonical(mut bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0_u8..10) {
         if let Some(first) = bytes.first_mut() {
             *first = kind;
         }

@@ -12,46 +12,53 @@ use nixl_transfer_crds::Reason;
 
 use super::nixl::AssignedAgent;
 use super::outbox::Outbox;
+use super::target::ReadyFile;
 use crate::protocol::entry::{Entry, Totals};
-use crate::protocol::{Failure, FromWorker, HopId, StreamOptions, WorkerName};
+use crate::protocol::{Failure, FileToRead, FileToWrite, FromWorker, HopId, StreamOptions, WorkerName};
 
 /// What a hop's thread is told.
 #[derive(Debug)]
 pub(super) enum HopCommand {
     /// The other side's metadata and the name it must carry.
-    Connect { metadata: String, worker: WorkerName },
+    Connect(Peer),
     /// Source: a part of the manifest.
     Manifest { entries: Vec<Entry>, totals: Option<Totals> },
     /// Source: files to read.
-    Files(Vec<(u32, OwnedFd)>),
-    /// Target: files to write.
-    Partials(Vec<Partial>),
+    Files(Vec<(FileToRead, OwnedFd)>),
+    /// Target, from its own answerer: files to write.
+    Ready(Vec<ReadyFile>),
     /// Target, from its own store: every file was reported.
     Drained,
-    /// Target, from its own store: a file could not be finished.
-    StoreFailed(Failure),
+    /// Target, from one that works beside it.
+    HelperFailed(Failure),
+}
+
+/// The other side, as control names it.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) metadata: String,
+    pub(super) worker: WorkerName,
+    /// How long it may stand still, where that is not the hop's own measure.
+    pub(super) patience: Option<Duration>,
 }
 
 /// A file to write, and what stands at its destination when that is to be compared.
 #[derive(Debug)]
 pub(super) struct Partial {
-    pub(super) index: u32,
+    pub(super) facts: FileToWrite,
     pub(super) file: OwnedFd,
     pub(super) existing: Option<OwnedFd>,
 }
 
 impl Partial {
-    /// Puts indices, flags and descriptors together; `None` when their numbers do not fit.
-    pub(super) fn list(indices: Vec<u32>, compare: &[bool], descriptors: Vec<OwnedFd>) -> Option<Vec<Self>> {
-        if indices.len() != compare.len() {
-            return None;
-        }
+    /// Puts files and descriptors together; `None` when their numbers do not fit.
+    pub(super) fn list(files: Vec<FileToWrite>, descriptors: Vec<OwnedFd>) -> Option<Vec<Self>> {
         let mut descriptors = descriptors.into_iter();
-        let mut partials = Vec::with_capacity(indices.len());
-        for (index, compare) in indices.into_iter().zip(compare) {
+        let mut partials = Vec::with_capacity(files.len());
+        for facts in files {
             let file = descriptors.next()?;
-            let existing = if *compare { Some(descriptors.next()?) } else { None };
-            partials.push(Self { index, file, existing });
+            let existing = if facts.compare { Some(descriptors.next()?) } else { None };
+            partials.push(Self { facts, file, existing });
         }
         descriptors.next().is_none().then_some(partials)
     }
@@ -76,6 +83,7 @@ impl From<Failure> for Stop {
 #[derive(Debug)]
 pub(super) struct Hop {
     commands: mpsc::Sender<HopCommand>,
+    partials: mpsc::Sender<Vec<Partial>>,
     closing: Arc<Closing>,
 }
 
@@ -92,6 +100,8 @@ pub(super) struct Seat {
     pub(super) options: StreamOptions,
     pub(super) agent: Arc<AssignedAgent>,
     pub(super) outbox: Outbox,
+    /// Target: files to write, for its answerer.
+    pub(super) partials: Option<mpsc::Receiver<Vec<Partial>>>,
     commands: mpsc::Receiver<HopCommand>,
     /// What came while the other side's metadata was waited for.
     early: VecDeque<HopCommand>,
@@ -111,12 +121,14 @@ impl Hop {
         body: impl FnOnce(Seat) -> Result<(), Stop> + Send + 'static,
     ) -> io::Result<Self> {
         let (commands, inbox) = mpsc::channel();
+        let (partials, opened) = mpsc::channel();
         let closing = Arc::new(Closing::default());
         let seat = Seat {
             id,
             options,
             agent,
             outbox: outbox.clone(),
+            partials: Some(opened),
             commands: inbox,
             early: VecDeque::new(),
             own: commands.clone(),
@@ -127,12 +139,19 @@ impl Hop {
             Ok(()) | Err(Stop::Closed) => {}
             Err(Stop::Failed(failure)) => outbox.send(&FromWorker::Failed { hop: id, failure }),
         })?;
-        Ok(Self { commands, closing })
+        Ok(Self { commands, partials, closing })
     }
 
     pub(super) fn tell(&self, command: HopCommand) {
         if self.commands.send(command).is_err() {
             tracing::debug!("a command came after the hop's end");
+        }
+    }
+
+    /// Gives a target files to write.
+    pub(super) fn open_partials(&self, partials: Vec<Partial>) {
+        if self.partials.send(partials).is_err() {
+            tracing::debug!("files came after the hop's end");
         }
     }
 
@@ -208,17 +227,17 @@ impl Seat {
     fn heard(&self, command: HopCommand) -> Result<HopCommand, Stop> {
         match command {
             _ if self.is_closed() => Err(Stop::Closed),
-            HopCommand::StoreFailed(failure) => Err(Stop::Failed(failure)),
+            HopCommand::HelperFailed(failure) => Err(Stop::Failed(failure)),
             other => Ok(other),
         }
     }
 
     /// Waits for the other side's metadata. What else comes first is kept.
-    pub(super) fn connection(&mut self) -> Result<(String, WorkerName), Stop> {
+    pub(super) fn connection(&mut self) -> Result<Peer, Stop> {
         let deadline = self.opened + Duration::from_secs(self.options.connect_seconds.max(1));
         loop {
             match self.new_command(deadline)? {
-                Some(HopCommand::Connect { metadata, worker }) => return Ok((metadata, worker)),
+                Some(HopCommand::Connect(peer)) => return Ok(peer),
                 Some(other) => self.early.push_back(other),
                 None => {
                     let seconds = self.options.connect_seconds;
@@ -246,14 +265,14 @@ mod tests {
 
     #[test]
     fn descriptors_are_dealt_in_order_and_counted() {
-        let list = |compare: &[bool], count| Partial::list(vec![3, 5], compare, descriptors(count));
-        let dealt = list(&[true, false], 3).expect("fits");
+        let file = |index, compare| FileToWrite { index, compare, known: None, prefix: None };
+        let list = |count| Partial::list(vec![file(3, true), file(5, false)], descriptors(count));
+        let dealt = list(3).expect("fits");
         assert_eq!(
-            dealt.iter().map(|p| (p.index, p.existing.is_some())).collect::<Vec<_>>(),
+            dealt.iter().map(|p| (p.facts.index, p.existing.is_some())).collect::<Vec<_>>(),
             [(3, true), (5, false)]
         );
-        assert!(list(&[true, false], 2).is_none());
-        assert!(list(&[true, false], 4).is_none());
-        assert!(list(&[true], 3).is_none());
+        assert!(list(2).is_none());
+        assert!(list(4).is_none());
     }
 }

@@ -1,13 +1,15 @@
-//! The sending side of a hop: packs the manifest and the files that control has opened into chunks. A file that changes
-//! while it is read fails the hop before its end is sent, so the other side never takes it for whole.
+//! The sending side of a hop: packs the manifest and the files that control has opened into chunks, without what the
+//! target has of them. A file that changes while it is read fails the hop before its end is sent, so the other side never
+//! takes it for whole.
 
+pub(super) mod answers;
 mod limiter;
 mod packer;
 mod read;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nixl_connect::{RdmaMetadata, Sender, StreamError};
 use nixl_transfer_crds::Reason;
@@ -16,19 +18,23 @@ use super::digests::Digests;
 use super::failures;
 use super::hop::{HopCommand, Seat, Stop, out_of_turn};
 use super::progress::Pace;
+use crate::digest;
 use crate::manifest;
 use crate::protocol::entry::{Entry, EntryKind, Totals};
-use crate::protocol::{Counters, Failure, FromWorker};
+use crate::protocol::{Counters, Failure, FileDigest, FileToRead, FromWorker};
+use crate::wire::Has;
+use answers::Answers;
 use limiter::Limiter;
 use packer::Packer;
 
 /// Files after which control is told that it may open more.
-const CONSUMED_EVERY: u32 = 32;
+const CONSUMED_EVERY: usize = 32;
 
 /// The body of a source hop's thread.
 pub(super) fn run(mut seat: Seat, corrupt_chunk: Option<u64>) -> Result<(), Stop> {
     let sender = connected(&mut seat, corrupt_chunk)?;
     let patience = seat.patience();
+    let answers = Answers::new(sender.answers(), digest::length(seat.options.algorithm));
     let mut packer = Packer::new(sender, patience);
     if let Some(bytes_per_second) = seat.options.bytes_per_second {
         packer.limit(Limiter::new(bytes_per_second, Instant::now()), seat.closing());
@@ -36,6 +42,7 @@ pub(super) fn run(mut seat: Seat, corrupt_chunk: Option<u64>) -> Result<(), Stop
     let digests = Digests::new(seat.options.algorithm);
     let mut source = Source {
         packer,
+        answers,
         digests,
         entries: Vec::new(),
         totals: None,
@@ -44,7 +51,7 @@ pub(super) fn run(mut seat: Seat, corrupt_chunk: Option<u64>) -> Result<(), Stop
         counters: Counters::default(),
         pace: Pace::new(Instant::now()),
         consumed: 0,
-        told_consumed: 0,
+        digested: Vec::new(),
         seat,
     };
     match source.send_all() {
@@ -67,29 +74,49 @@ fn connected(seat: &mut Seat, corrupt_chunk: Option<u64>) -> Result<Sender, Stop
         sender.corrupt_chunk(sequence, 1);
     }
     seat.outbox.send(&FromWorker::Prepared { hop: seat.id, metadata: seat.agent.metadata.clone() });
-    let (metadata, worker) = seat.connection()?;
-    failures::metadata_length(metadata.len())?;
-    let target = RdmaMetadata::parse(&metadata).map_err(|error| failures::metadata(&error))?;
-    if target.agent().agent() != worker.0 {
-        return Err(failures::other_worker(&worker.0, target.agent().agent()).into());
-    }
+    let (target, _) = next_peer(seat)?;
     sender.connect(&target).map_err(|error| failures::connecting(&error))?;
     Ok(sender)
+}
+
+/// Waits for the target that control names, and for how long it may stand still.
+pub(super) fn next_peer(seat: &mut Seat) -> Result<(RdmaMetadata, Duration), Stop> {
+    let peer = seat.connection()?;
+    failures::metadata_length(peer.metadata.len())?;
+    let target = RdmaMetadata::parse(&peer.metadata).map_err(|error| failures::metadata(&error))?;
+    if target.agent().agent() != peer.worker.0 {
+        return Err(failures::other_worker(&peer.worker.0, target.agent().agent()).into());
+    }
+    Ok((target, peer.patience.unwrap_or_else(|| seat.patience())))
+}
+
+/// Announces the end and waits until the target has taken everything. Each chunk that comes back starts the patience
+/// again.
+pub(super) fn finish(sender: &mut Sender, patience: Duration) -> Result<(), StreamError> {
+    loop {
+        let before = sender.progress().snapshot();
+        match sender.finish(Instant::now() + patience) {
+            Err(StreamError::DeadlineExceeded(_)) if sender.progress().snapshot() != before => {}
+            ended => return ended,
+        }
+    }
 }
 
 struct Source {
     seat: Seat,
     packer: Packer,
+    answers: Answers,
     entries: Vec<Entry>,
     totals: Option<Totals>,
     /// The place in `entries` behind the last file that was sent.
     next: usize,
-    files: VecDeque<(u32, OwnedFd)>,
+    files: VecDeque<(FileToRead, OwnedFd)>,
     digests: Digests,
     counters: Counters,
     pace: Pace,
     consumed: u32,
-    told_consumed: u32,
+    /// Digests that control was not told yet.
+    digested: Vec<FileDigest>,
 }
 
 impl Source {
@@ -97,7 +124,7 @@ impl Source {
         loop {
             match self.next_file() {
                 Some(index) => match self.files.pop_front() {
-                    Some((given, file)) if given == index => self.send_file(index, &file)?,
+                    Some((given, file)) if given.index == index => self.send_file(given, &file)?,
                     Some(_) => return Err(out_of_turn().into()),
                     None => self.hear()?,
                 },
@@ -149,16 +176,30 @@ impl Source {
         Ok(())
     }
 
-    fn send_file(&mut self, index: u32, file: &OwnedFd) -> Result<(), Stop> {
+    /// What the target has of the file. Before waiting for it, what is packed goes out.
+    fn asked(&mut self, index: u32) -> Result<Has, Stop> {
+        if let Some(has) = self.answers.at_hand(index) {
+            return Ok(has);
+        }
+        self.packer.flush()?;
+        self.tell_consumed();
+        let patience = self.seat.patience();
+        let has = self.answers.of(index, patience, || Ok(()));
+        has.map_err(|error| failures::stream(&error, patience).into())
+    }
+
+    fn send_file(&mut self, given: FileToRead, file: &OwnedFd) -> Result<(), Stop> {
+        let FileToRead { index, known } = given;
+        let has = self.asked(index)?;
         let Some(Entry { path, kind: EntryKind::File { size, .. } }) = self.entries.get(index as usize)
         else {
             return Err(out_of_turn().into());
         };
         let shown = path.display();
-        let read = read::FileToSend { index, file, shown: &shown, size: *size };
+        let read = read::FileToSend { index, file, shown: &shown, size: *size, known: known.as_deref() };
         let (packer, counters, pace, seat) =
             (&mut self.packer, &mut self.counters, &mut self.pace, &self.seat);
-        let digest = read.send(packer, seat.options.algorithm, |bytes, resent| {
+        let digest = read.send(packer, seat.options.algorithm, &has, |bytes, resent| {
             if seat.is_closed() {
                 return Err(Stop::Closed);
             }
@@ -173,16 +214,17 @@ impl Source {
         self.counters.files += 1;
         self.next = index as usize + 1;
         self.consumed = index + 1;
-        if self.counters.files.is_multiple_of(u64::from(CONSUMED_EVERY)) {
+        self.digested.push(FileDigest { index, digest });
+        if self.digested.len() >= CONSUMED_EVERY {
             self.tell_consumed();
         }
         Ok(())
     }
 
     fn tell_consumed(&mut self) {
-        if self.consumed > self.told_consumed {
-            self.told_consumed = self.consumed;
-            self.seat.outbox.send(&FromWorker::Consumed { hop: self.seat.id, below: self.consumed });
+        if !self.digested.is_empty() {
+            let digests = std::mem::take(&mut self.digested);
+            self.seat.outbox.send(&FromWorker::Consumed { hop: self.seat.id, below: self.consumed, digests });
         }
     }
 

@@ -1,7 +1,12 @@
-//! The receiving side of a hop: hands the manifest to control, writes what comes into the partial files that control
-//! opens, verifies each file and the whole. What comes from the stream is not trusted; what is wrong ends the hop.
+//! The receiving side of a hop: hands the manifest to control, says what is here already, writes what comes into the
+//! partial files that control opens, verifies each file and the whole. In a relay each chunk is sent on first. What comes
+//! from the stream is not trusted; what is wrong ends the hop.
 
+mod answerer;
 mod assembly;
+mod checkpoints;
+mod common;
+mod ready;
 mod reporter;
 mod store;
 
@@ -9,28 +14,35 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nixl_connect::{CheckedMetadata, Progress, Receiver, StreamError};
+use nixl_connect::{CheckedMetadata, Chunk, Progress, Receiver, StreamError};
 use nixl_transfer_crds::Reason;
-use rustix::io::{Errno, pwrite};
 
 use super::digests::Digests;
 use super::failures;
-use super::hop::{HopCommand, Partial, Seat, Stop, out_of_turn};
+use super::hop::{HopCommand, Seat, Stop, out_of_turn};
 use super::progress::Pace;
-use crate::digest::Hasher;
+use super::relay::{Forwarding, Onward};
+use super::source::answers::Answers;
+use super::trouble::Trouble;
+use crate::digest;
 use crate::manifest;
 use crate::protocol::{Counters, Failure, FromWorker};
 use crate::wire::Frames;
+use answerer::{Answerer, Behind};
 use assembly::{Assembly, FileFacts, Step};
+use checkpoints::Checkpoints;
+use ready::OpenFile;
+pub(super) use ready::ReadyFile;
 use store::{FinishedFile, Store};
 
 /// What a target is told when it is opened.
-#[derive(Debug)]
 pub(super) struct TargetPlan {
     /// The stream's name, unique.
     pub(super) key: String,
     /// Whether each file is read back from the disk.
     pub(super) read_back: bool,
+    /// Where what arrives is sent on.
+    pub(super) onward: Option<Onward>,
 }
 
 /// How long the sender may take to say farewell. Nothing depends on it but the sender's good end.
@@ -38,22 +50,39 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How long the last files may take to reach the disk without one of them getting there: a cache full of one large file
 /// goes to a slow disk here.
 const STORE: Duration = Duration::from_secs(600);
+/// What a relay may take beyond its own deadlines.
+const RELAY_GRACE: Duration = Duration::from_secs(5);
 
 /// The body of a target hop's thread.
-pub(super) fn run(mut seat: Seat, plan: &TargetPlan) -> Result<(), Stop> {
-    let receiver = connected(&mut seat, plan)?;
+pub(super) fn run(mut seat: Seat, plan: TargetPlan) -> Result<(), Stop> {
+    let receiver = connected(&mut seat, &plan)?;
     let algorithm = seat.options.algorithm;
-    let store = Store::start(&seat, plan.read_back, receiver.abort_handle())
-        .map_err(|error| Failure::new(Reason::WorkerLost, format!("no threads to store files: {error}")))?;
+    // The first chunk is not taken before it is known whether it is sent on.
+    let longest = Duration::from_secs(seat.options.connect_seconds) + RELAY_GRACE;
+    let forwarding = plan.onward.and_then(|onward| onward.begin(&receiver, longest));
+    let behind = forwarding.as_ref().map(|forwarding| Behind {
+        answers: Answers::new(forwarding.answers(), digest::length(algorithm)),
+        abort: forwarding.abort_handle(),
+    });
+    let no_threads = |error| Failure::new(Reason::WorkerLost, format!("no threads to store files: {error}"));
+    let trouble = Arc::new(Trouble::new(receiver.abort_handle(), seat.own_sender()));
+    let store = Store::start(&seat, plan.read_back, Arc::clone(&trouble)).map_err(no_threads)?;
+    let checkpoints = Checkpoints::start(&seat, Arc::clone(&trouble)).map_err(no_threads)?;
+    Answerer::start(&mut seat, receiver.answers(), behind, Arc::clone(&trouble)).map_err(no_threads)?;
     let mut target = Target {
         assembly: Assembly::new(algorithm),
         digests: Digests::new(algorithm),
         progress: receiver.progress(),
-        partials: VecDeque::new(),
+        ready: VecDeque::new(),
         current: None,
-        written: 0,
+        in_place: 0,
+        checked: 0,
+        resumed: 0,
         pace: Pace::new(Instant::now()),
+        forwarding,
         store,
+        checkpoints,
+        trouble,
         seat,
     };
     target.receive_all(receiver)
@@ -68,10 +97,10 @@ fn connected(seat: &mut Seat, plan: &TargetPlan) -> Result<Receiver, Stop> {
     seat.arm(receiver.abort_handle());
     let offer = receiver.rdma_metadata().to_json();
     seat.outbox.send(&FromWorker::Prepared { hop: seat.id, metadata: offer });
-    let (metadata, worker) = seat.connection()?;
-    failures::metadata_length(metadata.len())?;
-    let source =
-        CheckedMetadata::decode(&metadata, Some(&worker.0)).map_err(|error| failures::metadata(&error))?;
+    let peer = seat.connection()?;
+    failures::metadata_length(peer.metadata.len())?;
+    let source = CheckedMetadata::decode(&peer.metadata, Some(&peer.worker.0))
+        .map_err(|error| failures::metadata(&error))?;
     receiver.connect(source).map_err(|error| failures::connecting(&error))?;
     Ok(receiver)
 }
@@ -79,20 +108,21 @@ fn connected(seat: &mut Seat, plan: &TargetPlan) -> Result<Receiver, Stop> {
 struct Target {
     seat: Seat,
     store: Store,
+    checkpoints: Checkpoints,
+    trouble: Arc<Trouble>,
+    forwarding: Option<Forwarding>,
     progress: Arc<Progress>,
     assembly: Assembly,
     digests: Digests,
-    partials: VecDeque<Partial>,
+    ready: VecDeque<ReadyFile>,
     current: Option<OpenFile>,
-    /// Bytes of content in all files.
-    written: u64,
+    /// Bytes of content that are here and verified, in all files.
+    in_place: u64,
+    /// Bytes of the next file that the source has compared so far.
+    checked: u64,
+    /// Bytes that were here and were not sent.
+    resumed: u64,
     pace: Pace,
-}
-
-/// The file that is being written.
-struct OpenFile {
-    partial: Partial,
-    hasher: Hasher,
 }
 
 impl Target {
@@ -100,10 +130,11 @@ impl Target {
         let patience = self.seat.patience();
         loop {
             let chunk = match receiver.next(Instant::now() + patience) {
-                Ok(Some(chunk)) => chunk,
+                Ok(Some(chunk)) => Arc::new(chunk),
                 Ok(None) => break,
                 Err(error) => return Err(self.stopped(&error)),
             };
+            self.forward(&chunk);
             for frame in Frames::new(&chunk).map_err(malformed)? {
                 let step = self.assembly.take(frame.map_err(malformed)?)?;
                 self.carry_out(step)?;
@@ -113,6 +144,9 @@ impl Target {
         if !self.assembly.is_done() {
             let message = "the source ended the stream before it had sent everything";
             return Err(Failure::new(Reason::IntegrityError, message).into());
+        }
+        if let Some(forwarding) = self.forwarding.take() {
+            forwarding.finish(patience + RELAY_GRACE);
         }
         // Everything is here and verified; a sender that does not say farewell changes nothing about that.
         if let Err(error) = receiver.finish(Instant::now() + FAREWELL) {
@@ -125,8 +159,16 @@ impl Target {
         Ok(())
     }
 
+    /// Sends a chunk on, while it is stored here. A relay that is over is left behind.
+    fn forward(&mut self, chunk: &Arc<Chunk>) {
+        if self.forwarding.as_ref().is_some_and(|forwarding| !forwarding.forward(chunk)) {
+            self.forwarding = None;
+        }
+    }
+
     fn carry_out(&mut self, step: Step<'_>) -> Result<(), Stop> {
         let hop = self.seat.id;
+        let algorithm = self.seat.options.algorithm;
         match step {
             Step::Part(entries) => {
                 self.seat.outbox.send(&FromWorker::Manifest { hop, entries, totals: None });
@@ -140,10 +182,32 @@ impl Target {
             }
             Step::Piece { file, offset, bytes } => {
                 let mut open = self.opened(&file)?;
-                write_all(&open.partial, bytes, offset, || self.assembly.path(file.index), file.size)?;
-                open.hasher.update(bytes);
+                let path = || self.assembly.path(file.index);
+                open.write(bytes, offset, path, file.size)?;
+                self.checkpoints.written(&mut open, file, offset + bytes.len() as u64, path);
                 self.current = Some(open);
-                self.written += bytes.len() as u64;
+                self.in_place += bytes.len() as u64;
+                if let Some(forwarding) = &self.forwarding {
+                    forwarding.count(bytes.len() as u64);
+                }
+            }
+            Step::Checked { bytes, .. } => self.checked = bytes,
+            Step::Resumed { file, offset, digest } => {
+                let path = self.assembly.path(file.index);
+                let ready = self.next_file(&file)?;
+                self.current = Some(ready.resumed(&file, offset, digest, algorithm, &path)?);
+                self.here_already(offset);
+            }
+            Step::Same { file, digest } => {
+                let path = self.assembly.path(file.index);
+                if !self.next_file(&file)?.stands(digest) {
+                    let message = format!("{path}: the source sends nothing of it, and it is not here");
+                    return Err(Failure::new(Reason::IntegrityError, message).into());
+                }
+                self.here_already(file.size);
+                self.digests.push(file.index, digest);
+                let digest = digest.to_vec();
+                self.store.finish(FinishedFile { facts: file, path, digest, written: None });
             }
             Step::FileComplete { file, digest } => {
                 let open = self.opened(&file)?;
@@ -155,10 +219,11 @@ impl Target {
                     return Err(Failure::new(Reason::IntegrityError, message).into());
                 }
                 self.digests.push(file.index, digest);
-                self.store.finish(FinishedFile { partial: open.partial, facts: file, path, digest: found });
+                let identical = open.standing.as_deref() == Some(digest);
+                let written = Some((open.file, identical));
+                self.store.finish(FinishedFile { facts: file, path, digest: found, written });
             }
             Step::Done { digest } => {
-                let algorithm = self.seat.options.algorithm;
                 let whole =
                     manifest::digest(algorithm, self.assembly.entries(), |index| self.digests.get(index));
                 if whole.is_none_or(|whole| whole.bytes != digest) {
@@ -171,21 +236,33 @@ impl Target {
         Ok(())
     }
 
-    /// The file that is being written, or the next one, when control has opened it.
+    /// So many bytes of the next file need not come.
+    fn here_already(&mut self, bytes: u64) {
+        self.in_place += bytes;
+        self.resumed += bytes;
+        self.checked = 0;
+    }
+
+    /// The file that is being written, or the next one from its first byte on.
     fn opened(&mut self, file: &FileFacts) -> Result<OpenFile, Stop> {
         if let Some(open) = self.current.take() {
             return Ok(open);
         }
+        self.checked = 0;
+        let path = self.assembly.path(file.index);
+        Ok(self.next_file(file)?.begin(self.seat.options.algorithm, &path)?)
+    }
+
+    /// The next file, when it is ready to be written.
+    fn next_file(&mut self, file: &FileFacts) -> Result<ReadyFile, Stop> {
         let patience = self.seat.patience();
         let deadline = Instant::now() + patience;
         loop {
-            match self.partials.pop_front() {
-                Some(partial) if partial.index == file.index => {
-                    return Ok(OpenFile { partial, hasher: Hasher::new(self.seat.options.algorithm) });
-                }
+            match self.ready.pop_front() {
+                Some(ready) if ready.index == file.index => return Ok(ready),
                 Some(_) => return Err(out_of_turn().into()),
                 None => match self.seat.command(deadline)? {
-                    Some(HopCommand::Partials(partials)) => self.partials.extend(partials),
+                    Some(HopCommand::Ready(files)) => self.ready.extend(files),
                     Some(_) => return Err(out_of_turn().into()),
                     None => {
                         let message = format!(
@@ -224,7 +301,7 @@ impl Target {
             if self.seat.is_closed() {
                 return Stop::Closed;
             }
-            if let Some(failure) = self.store.failure() {
+            if let Some(failure) = self.trouble.failure() {
                 return Stop::Failed(failure);
             }
         }
@@ -232,7 +309,12 @@ impl Target {
     }
 
     fn counters(&self) -> Counters {
-        Counters { bytes: self.written, files: self.store.stored(), resent: self.progress.snapshot().resent }
+        Counters {
+            bytes: self.in_place + self.checked,
+            resumed: self.resumed,
+            files: self.store.stored(),
+            resent: self.progress.snapshot().resent,
+        }
     }
 
     fn tell_progress(&mut self) {
@@ -245,25 +327,4 @@ impl Target {
 
 fn malformed(error: crate::wire::WireError) -> Failure {
     Failure::new(Reason::IntegrityError, format!("the source sent no valid frame: {error}"))
-}
-
-fn write_all(
-    partial: &Partial,
-    mut bytes: &[u8],
-    mut offset: u64,
-    path: impl Fn() -> String,
-    size: u64,
-) -> Result<(), Failure> {
-    while !bytes.is_empty() {
-        match pwrite(&partial.file, bytes, offset) {
-            Ok(0) => return Err(failures::file("writing", &path(), size, Errno::IO)),
-            Ok(written) => {
-                bytes = bytes.get(written..).unwrap_or_default();
-                offset += written as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(failures::file("writing", &path(), size, errno)),
-        }
-    }
-    Ok(())
 }

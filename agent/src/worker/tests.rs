@@ -1,6 +1,7 @@
 //! How a worker's main thread ends; what it does with NIXL is shown by the tests with real processes.
 
 use super::*;
+use crate::protocol::FileToRead;
 
 #[test]
 fn answers_heartbeats_and_ends_with_its_socket() {
@@ -42,6 +43,7 @@ fn other_messages_are_no_heartbeat() {
 fn what_no_control_says_ends_it() {
     let (control, worker) = Channel::pair().expect("a pair");
     let thread = std::thread::spawn(move || serve(&worker, Duration::from_secs(5)));
-    control.send(&ToWorker::Files { hop: HopId(1), indices: vec![1, 2] }, &[]).expect("sent");
+    let files = [1, 2].map(|index| FileToRead { index, known: None }).into();
+    control.send(&ToWorker::Files { hop: HopId(1), files }, &[]).expect("sent");
     assert!(matches!(thread.join().expect("no panic"), Ending::Broken(_)));
 }

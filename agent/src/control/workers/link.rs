@@ -172,6 +172,8 @@ fn kind(message: &FromWorker) -> &'static str {
         FromWorker::Progress { .. } => "Progress",
         FromWorker::Consumed { .. } => "Consumed",
         FromWorker::Manifest { .. } => "Manifest",
+        FromWorker::Durable { .. } => "Durable",
+        FromWorker::Compared { .. } => "Compared",
         FromWorker::Stored { .. } => "Stored",
         FromWorker::Received { .. } => "Received",
         FromWorker::Sent { .. } => "Sent",

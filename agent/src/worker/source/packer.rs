@@ -117,20 +117,12 @@ impl Packer {
         if data_room(length.saturating_sub(position)) == 0 { self.flush() } else { Ok(()) }
     }
 
-    /// Sends the rest and waits until the target has taken everything. Each chunk that comes back starts the patience
-    /// again.
+    /// Sends the rest and waits until the target has taken everything.
     pub(super) fn finish(&mut self) -> Result<(), Failure> {
         self.flush()?;
         // An empty slot that is held would never come back.
         self.slot = None;
-        loop {
-            let before = self.sender.progress().snapshot();
-            match self.sender.finish(Instant::now() + self.patience) {
-                Ok(()) => return Ok(()),
-                Err(StreamError::DeadlineExceeded(_)) if self.sender.progress().snapshot() != before => {}
-                Err(error) => return Err(self.failure(&error)),
-            }
-        }
+        super::finish(&mut self.sender, self.patience).map_err(|error| self.failure(&error))
     }
 
     /// How far pieces of files may fill a chunk.

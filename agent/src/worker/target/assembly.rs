@@ -1,5 +1,5 @@
-//! The order of frames, as the target knows it: manifest, then each regular file of it, complete and in order, then the
-//! end. Whatever else comes is an error. Pure.
+//! The order of frames, as the target knows it: manifest, then each regular file of it in order, complete, or from the
+//! place on to which it is here already, then the end. Whatever else comes is an error. Pure.
 
 use nixl_transfer_crds::{Algorithm, Reason};
 
@@ -29,6 +29,12 @@ pub(super) enum Step<'a> {
     Piece { file: FileFacts, offset: u64, bytes: &'a [u8] },
     /// The file has all its bytes.
     FileComplete { file: FileFacts, digest: &'a [u8] },
+    /// The file goes on at `offset`; `digest` is that of what must be here.
+    Resumed { file: FileFacts, offset: u64, digest: &'a [u8] },
+    /// The file is here, with this digest.
+    Same { file: FileFacts, digest: &'a [u8] },
+    /// The source has read so much of the file to compare it.
+    Checked { file: FileFacts, bytes: u64 },
     /// Everything came.
     Done { digest: &'a [u8] },
 }
@@ -40,7 +46,7 @@ pub(super) struct Assembly {
     totals: Option<Totals>,
     /// The regular file whose bytes come now.
     current: Option<FileFacts>,
-    /// How many bytes of it came.
+    /// How many bytes of it came, or need not come.
     received: u64,
     done: bool,
 }
@@ -102,6 +108,31 @@ impl Assembly {
                 self.received = 0;
                 self.current = self.file_from(index as usize + 1);
                 Ok(Step::FileComplete { file, digest })
+            }
+            (Frame::Resumed { index, offset, digest }, Some(_)) => {
+                let file = self.current_is(index)?;
+                if self.received != 0 || offset > file.size {
+                    return Err(wrong("a file goes on at a place where it cannot"));
+                }
+                self.check_digest(digest)?;
+                self.received = offset;
+                Ok(Step::Resumed { file, offset, digest })
+            }
+            (Frame::Same { index, size, digest }, Some(_)) => {
+                let file = self.current_is(index)?;
+                if self.received != 0 || size != file.size {
+                    return Err(wrong("a file that is here has another size, or was begun"));
+                }
+                self.check_digest(digest)?;
+                self.current = self.file_from(index as usize + 1);
+                Ok(Step::Same { file, digest })
+            }
+            (Frame::Checked { index, bytes }, Some(_)) => {
+                let file = self.current_is(index)?;
+                if self.received != 0 || bytes > file.size {
+                    return Err(wrong("more was compared of a file than it has"));
+                }
+                Ok(Step::Checked { file, bytes })
             }
             (Frame::End { totals, digest }, Some(announced)) => {
                 if self.done || self.current.is_some() || totals != announced {

@@ -6,13 +6,13 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use nixl_connect::AbortHandle;
 use nixl_transfer_crds::{Algorithm, Reason};
 use rustix::fs::{Advice, Mode, Timespec, Timestamps, UTIME_OMIT, fadvise, fchmod, fstat, fsync, futimens};
-use rustix::io::{Errno, pread};
 
+use super::super::content;
 use super::super::failures;
-use super::super::hop::{HopCommand, Partial, Seat};
+use super::super::hop::{HopCommand, Seat};
+use super::super::trouble::Trouble;
 use super::assembly::FileFacts;
 use super::reporter;
 use crate::digest::Hasher;
@@ -21,17 +21,17 @@ use crate::protocol::{Failure, StoredFile};
 
 /// Files that are synced at once.
 const THREADS: usize = 16;
-/// Bytes that are read at once when content is compared or read back.
-const BUFFER: usize = 256 * 1024;
 
 /// A file with all its bytes, verified as they came.
 #[derive(Debug)]
 pub(super) struct FinishedFile {
-    pub(super) partial: Partial,
     pub(super) facts: FileFacts,
     /// For messages.
     pub(super) path: String,
     pub(super) digest: Vec<u8>,
+    /// The partial file, and whether what stands at the destination has the same content. None: it has, and nothing was
+    /// written.
+    pub(super) written: Option<(Arc<OwnedFd>, bool)>,
 }
 
 /// The pool's handle. Its threads end when no file is left after [`Store::no_more`], or with the process.
@@ -44,23 +44,13 @@ struct Shared {
     algorithm: Algorithm,
     read_back: bool,
     stored: AtomicU64,
-    failure: Mutex<Option<Failure>>,
-    /// Wakes the hop when it waits in the stream.
-    stream: AbortHandle,
-    /// Wakes it when it waits for control.
-    hop: mpsc::Sender<HopCommand>,
+    trouble: Arc<Trouble>,
 }
 
 impl Store {
-    pub(super) fn start(seat: &Seat, read_back: bool, stream: AbortHandle) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            algorithm: seat.options.algorithm,
-            read_back,
-            stored: AtomicU64::new(0),
-            failure: Mutex::new(None),
-            stream,
-            hop: seat.own_sender(),
-        });
+    pub(super) fn start(seat: &Seat, read_back: bool, trouble: Arc<Trouble>) -> io::Result<Self> {
+        let algorithm = seat.options.algorithm;
+        let shared = Arc::new(Shared { algorithm, read_back, stored: AtomicU64::new(0), trouble });
         let (jobs, waiting) = mpsc::channel::<FinishedFile>();
         let waiting = Arc::new(Mutex::new(waiting));
         let (done, finished) = mpsc::channel();
@@ -78,7 +68,7 @@ impl Store {
                                 return;
                             }
                         }
-                        Err(failure) => return shared.fail(failure),
+                        Err(failure) => return shared.trouble.fail(failure),
                     }
                 }
             })?;
@@ -113,35 +103,16 @@ impl Store {
     pub(super) fn stored(&self) -> u64 {
         self.shared.stored.load(Ordering::Relaxed)
     }
-
-    /// The first failure, if any.
-    pub(super) fn failure(&self) -> Option<Failure> {
-        self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 impl Shared {
-    fn fail(&self, failure: Failure) {
-        let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if first.is_none() {
-            *first = Some(failure.clone());
-            drop(first);
-            // Both, since the hop may wait in either place; it may also be gone.
-            let _ = self.hop.send(HopCommand::StoreFailed(failure));
-            self.stream.abort();
-        }
-    }
-
     fn store(&self, file: &FinishedFile) -> Result<StoredFile, Failure> {
         let stored =
             |identical| StoredFile { index: file.facts.index, digest: file.digest.clone(), identical };
-        if let Some(existing) = &file.partial.existing
-            && self.is_identical(existing, file)
-        {
+        let Some((partial, false)) = &file.written else {
             // The partial will be thrown away: nothing of it must reach the disk.
             return Ok(stored(true));
-        }
-        let partial = &file.partial.file;
+        };
         let failed = |doing| move |errno| failures::file(doing, &file.path, file.facts.size, errno);
         let found = fstat(partial).map_err(failed("looking at"))?.st_size;
         if u64::try_from(found) != Ok(file.facts.size) {
@@ -161,35 +132,13 @@ impl Shared {
         if self.read_back {
             // Only pages that are clean are dropped, which all are now.
             fadvise(partial, 0, None, Advice::DontNeed).map_err(failed("dropping the cache of"))?;
-            if self.digest(partial).map_err(failed("reading back"))? != file.digest {
+            let mut hasher = Hasher::new(self.algorithm);
+            content::digest(partial, &mut hasher, 0..file.facts.size, failed("reading back"), |_| Ok(()))?;
+            if hasher.finish() != file.digest {
                 let message = format!("{}: the disk gives back other bytes than were written", file.path);
                 return Err(Failure::new(Reason::IntegrityError, message));
             }
         }
         Ok(stored(false))
-    }
-
-    /// Whether the file that stands at the destination has the same content. One that cannot be read is not identical,
-    /// and will be replaced.
-    fn is_identical(&self, existing: &OwnedFd, file: &FinishedFile) -> bool {
-        let same_size = fstat(existing).is_ok_and(|stat| u64::try_from(stat.st_size) == Ok(file.facts.size));
-        same_size && self.digest(existing).is_ok_and(|digest| digest == file.digest)
-    }
-
-    fn digest(&self, file: &OwnedFd) -> Result<Vec<u8>, Errno> {
-        let mut hasher = Hasher::new(self.algorithm);
-        let mut buffer = vec![0; BUFFER];
-        let mut offset = 0;
-        loop {
-            match pread(file, buffer.as_mut_slice(), offset) {
-                Ok(0) => return Ok(hasher.finish()),
-                Ok(length) => {
-                    hasher.update(&buffer[..length]);
-                    offset += length as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
     }
 }

@@ -33,6 +33,22 @@ fn good() -> Vec<Frame<'static>> {
     ]
 }
 
+/// Of the second file nothing is sent, of the third the second half.
+fn shortened() -> Vec<Frame<'static>> {
+    let mut frames = good();
+    frames.splice(
+        6..8,
+        [
+            Frame::Same { index: 2, size: 0, digest: &DIGEST },
+            Frame::Checked { index: 3, bytes: 0 },
+            Frame::Checked { index: 3, bytes: 1 },
+            Frame::Resumed { index: 3, offset: 1, digest: &DIGEST },
+            Frame::Data { index: 3, offset: 1, bytes: b"y" },
+        ],
+    );
+    frames
+}
+
 /// The place of the first frame that was refused.
 fn refused(frames: &[Frame<'static>]) -> Option<usize> {
     let mut assembly = Assembly::new(Algorithm::Crc64Nvme);
@@ -48,6 +64,7 @@ fn the_good_order_is_taken() {
     }
     assert!(assembly.is_done());
     assert_eq!(assembly.path(3), "c");
+    assert_eq!(refused(&shortened()), None);
 }
 
 #[test]
@@ -76,6 +93,22 @@ fn what_does_not_fit_the_manifest_is_refused() {
         (9, Frame::End { totals: totals(), digest: &[] }),
     ] {
         let mut frames = good();
+        frames[place] = bad.clone();
+        assert_eq!(refused(&frames), Some(place), "{bad:?}");
+    }
+    for (place, bad) in [
+        (6, Frame::Same { index: 2, size: 1, digest: &DIGEST }),
+        (6, Frame::Same { index: 3, size: 2, digest: &DIGEST }),
+        (6, Frame::Same { index: 2, size: 0, digest: &DIGEST[..7] }),
+        (8, Frame::Checked { index: 3, bytes: 3 }),
+        (9, Frame::Resumed { index: 3, offset: 3, digest: &DIGEST }),
+        (9, Frame::Resumed { index: 3, offset: 1, digest: &[] }),
+        (10, Frame::Data { index: 3, offset: 0, bytes: b"xy" }),
+        (10, Frame::Resumed { index: 3, offset: 2, digest: &DIGEST }),
+        (11, Frame::Checked { index: 3, bytes: 2 }),
+        (11, Frame::Same { index: 3, size: 2, digest: &DIGEST }),
+    ] {
+        let mut frames = shortened();
         frames[place] = bad.clone();
         assert_eq!(refused(&frames), Some(place), "{bad:?}");
     }

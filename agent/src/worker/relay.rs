@@ -1,0 +1,143 @@
+//! A relay: sends on what the target's hop of the same worker receives, from the slots it came in. It is a hop of its own,
+//! with a task of its own; when it fails, the receiving one goes on without it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use nixl_connect::{AbortHandle, AnswerReceiver, Chunk, Receiver, Sender, StreamError};
+use nixl_transfer_crds::Reason;
+
+use super::failures;
+use super::hop::{Seat, Stop};
+use super::progress::Pace;
+use super::source;
+use crate::protocol::{Counters, Failure, FromWorker};
+
+/// What the receiving hop hands to the relay when its ring is there.
+pub(super) struct Ring {
+    sender: Sender,
+    items: mpsc::Receiver<Item>,
+    content: Arc<AtomicU64>,
+    connected: mpsc::SyncSender<AnswerReceiver>,
+    /// Dropped when the relay is over.
+    over: mpsc::Sender<()>,
+}
+
+enum Item {
+    Chunk(Arc<Chunk>),
+    /// There are no more, and all were good.
+    End,
+}
+
+/// The receiving hop's end of a relay that may come.
+pub(super) struct Onward {
+    rings: mpsc::Sender<Ring>,
+}
+
+/// The relay's end.
+pub(super) type RingComes = mpsc::Receiver<Ring>;
+
+/// The receiving hop's end of a relay that is connected.
+pub(super) struct Forwarding {
+    items: mpsc::Sender<Item>,
+    content: Arc<AtomicU64>,
+    over: mpsc::Receiver<()>,
+    answers: AnswerReceiver,
+    abort: AbortHandle,
+}
+
+/// Both ends of a relay.
+pub(super) fn pair() -> (Onward, RingComes) {
+    let (rings, comes) = mpsc::channel();
+    (Onward { rings }, comes)
+}
+
+impl Onward {
+    /// Waits until the relay is connected, or given up: `None`.
+    pub(super) fn begin(self, receiver: &Receiver, longest: Duration) -> Option<Forwarding> {
+        let sender = Sender::open_relay(receiver);
+        let abort = sender.abort_handle();
+        let (items, to_send) = mpsc::channel();
+        let (connected, connects) = mpsc::sync_channel(1);
+        let (over_sender, over) = mpsc::channel();
+        let content = Arc::new(AtomicU64::new(0));
+        let ring =
+            Ring { sender, items: to_send, content: Arc::clone(&content), connected, over: over_sender };
+        self.rings.send(ring).ok()?;
+        let answers = connects.recv_timeout(longest).ok()?;
+        Some(Forwarding { items, content, over, answers, abort })
+    }
+}
+
+impl Forwarding {
+    /// Takes a chunk to send on; false when the relay is over. Chunks that wait are bounded by the ring.
+    pub(super) fn forward(&self, chunk: &Arc<Chunk>) -> bool {
+        self.items.send(Item::Chunk(Arc::clone(chunk))).is_ok()
+    }
+
+    /// So many bytes of content were in what was handed over.
+    pub(super) fn count(&self, bytes: u64) {
+        self.content.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What the next node has.
+    pub(super) fn answers(&self) -> AnswerReceiver {
+        self.answers.clone()
+    }
+
+    /// Ends it from another thread.
+    pub(super) fn abort_handle(&self) -> AbortHandle {
+        self.abort.clone()
+    }
+
+    /// Everything was handed over, whole: waits until the relay is done with it, well or not. It has its own patience.
+    pub(super) fn finish(self, longest: Duration) {
+        // A relay that has failed hears nothing more.
+        let _ = self.items.send(Item::End);
+        // Nothing is ever sent: this ends when the relay does.
+        if self.over.recv_timeout(longest) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!("a relay outlives its own deadline");
+            self.abort.abort();
+        }
+    }
+}
+
+/// The body of a relay's thread.
+pub(super) fn run(mut seat: Seat, comes: &RingComes) -> Result<(), Stop> {
+    seat.outbox.send(&FromWorker::Prepared { hop: seat.id, metadata: seat.agent.metadata.clone() });
+    let (target, patience) = source::next_peer(&mut seat)?;
+    // It is there as soon as the receiving hop has its memory, or never.
+    let Ok(Ring { mut sender, items, content, connected, over }) = comes.recv_timeout(patience) else {
+        return Err(ended_before().into());
+    };
+    seat.arm(sender.abort_handle());
+    sender.connect(&target).map_err(|error| failures::connecting(&error))?;
+    // The receiving hop may have ended meanwhile, which the items tell.
+    let _ = connected.send(sender.answers());
+    let counters = || Counters { bytes: content.load(Ordering::Relaxed), ..Counters::default() };
+    let mut pace = Pace::new(Instant::now());
+    let failed = |seat: &Seat, error: StreamError| match error {
+        StreamError::Closed if seat.is_closed() => Stop::Closed,
+        error => Stop::Failed(failures::stream(&error, patience)),
+    };
+    // The receiving hop owns the other end and waits with deadlines; with its end this wait ends.
+    while let Item::Chunk(chunk) = items.recv().map_err(|_| ended_before())? {
+        sender.forward(&chunk, Instant::now() + patience).map_err(|error| failed(&seat, error))?;
+        drop(chunk);
+        let counters = Counters { resent: sender.progress().snapshot().resent, ..counters() };
+        if pace.is_due(counters, Instant::now()) {
+            seat.outbox.send(&FromWorker::Progress { hop: seat.id, counters });
+        }
+    }
+    source::finish(&mut sender, patience).map_err(|error| failed(&seat, error))?;
+    let counters = Counters { resent: sender.progress().snapshot().resent, ..counters() };
+    seat.outbox.send(&FromWorker::Sent { hop: seat.id, counters });
+    drop(over);
+    Ok(())
+}
+
+fn ended_before() -> Failure {
+    Failure::new(Reason::PeerLost, "this node's own copy failed before it was sent on; its task says why")
+}

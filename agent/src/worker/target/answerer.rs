@@ -1,0 +1,231 @@
+//! Says of each file what is here of it, in the manifest's order, and hands the files on to be written. In a relay that
+//! waits for what the next node has: what is said is what all of them have. A thread of its own, since digesting takes time
+//! and the stream goes on meanwhile.
+
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use nixl_connect::{AbortHandle, AnswerSender, MAX_ANSWER, StreamError};
+use nixl_transfer_crds::Algorithm;
+
+use super::super::content;
+use super::super::failures;
+use super::super::hop::{HopCommand, Partial, Seat, Stop};
+use super::super::source::answers::Answers;
+use super::super::trouble::Trouble;
+use super::common::common;
+use super::ready::ReadyFile;
+use crate::digest::Hasher;
+use crate::protocol::{FileDigest, FromWorker, HopId, Prefix};
+use crate::wire::{AnswerWriter, Has};
+use crate::worker::outbox::Outbox;
+
+/// The source hears at least so often that this end is at work.
+const SIGN: Duration = Duration::from_secs(1);
+
+/// What the next node has.
+pub(super) struct Behind {
+    pub(super) answers: Answers,
+    pub(super) abort: AbortHandle,
+}
+
+pub(super) struct Answerer {
+    id: HopId,
+    algorithm: Algorithm,
+    patience: Duration,
+    outbox: Outbox,
+    hop: mpsc::Sender<HopCommand>,
+    answers: AnswerSender,
+    behind: Option<Behind>,
+    writer: AnswerWriter,
+    /// Files below this place were spoken of.
+    below: u32,
+    ready: Vec<ReadyFile>,
+    compared: Vec<FileDigest>,
+    signed: Instant,
+}
+
+impl Answerer {
+    /// Starts the thread. It ends when control opens no more files, with the hop's failure, or with the process.
+    pub(super) fn start(
+        seat: &mut Seat,
+        answers: AnswerSender,
+        behind: Option<Behind>,
+        trouble: Arc<Trouble>,
+    ) -> io::Result<()> {
+        let Some(partials) = seat.partials.take() else { return Ok(()) };
+        let mut answerer = Self {
+            id: seat.id,
+            algorithm: seat.options.algorithm,
+            patience: seat.patience(),
+            outbox: seat.outbox.clone(),
+            hop: seat.own_sender(),
+            answers,
+            behind,
+            writer: AnswerWriter::new(MAX_ANSWER),
+            below: 0,
+            ready: Vec::new(),
+            compared: Vec::new(),
+            signed: Instant::now(),
+        };
+        std::thread::Builder::new().name("answerer".into()).spawn(move || {
+            for batch in partials {
+                match answerer.answer(batch) {
+                    Ok(()) | Err(Stop::Closed) => {}
+                    Err(Stop::Failed(failure)) => return trouble.fail(failure),
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    fn answer(&mut self, batch: Vec<Partial>) -> Result<(), Stop> {
+        for partial in batch {
+            let index = partial.facts.index;
+            if partial.facts.prefix.is_some() || partial.existing.is_some() {
+                // Those before need not wait for what is read now.
+                self.flush()?;
+            }
+            let behind = self.behind(index)?;
+            let (file, has) = self.look(partial, behind)?;
+            if let Some(text) = self.writer.add(index, &has) {
+                self.send(&text)?;
+            }
+            self.ready.push(file);
+            self.below = index + 1;
+        }
+        self.flush()
+    }
+
+    /// What the next node has of the file; `None` where there is none.
+    fn behind(&mut self, index: u32) -> Result<Option<Has>, Stop> {
+        if let Some(has) = self.behind.as_mut().and_then(|behind| behind.answers.at_hand(index)) {
+            return Ok(Some(has));
+        }
+        if self.behind.is_none() {
+            return Ok(None);
+        }
+        self.flush()?;
+        let Some(Behind { answers, abort }) = &mut self.behind else { return Ok(None) };
+        // Every sign of the next node is passed on.
+        let (writer, back, below) = (&mut self.writer, &self.answers, self.below);
+        match answers.of(index, self.patience, || back.send(&writer.settle(below))) {
+            Ok(has) => Ok(Some(has)),
+            Err(error) => {
+                tracing::info!(%error, "the next node says nothing more; going on without it");
+                // It would be sent what does not fit what it has.
+                abort.abort();
+                self.behind = None;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Proves what is here of a file.
+    fn look(&mut self, partial: Partial, behind: Option<Has>) -> Result<(ReadyFile, Has), Stop> {
+        let Partial { facts, file, existing } = partial;
+        let mut ready = ReadyFile { index: facts.index, file: Arc::new(file), prefix: None, standing: None };
+        let (mut own, mut agrees) = (Has::Nothing, false);
+        if let Some(Prefix { length, digest }) = facts.prefix {
+            let mut hasher = Hasher::new(self.algorithm);
+            let cut = match &behind {
+                Some(Has::Prefix { length: cut, digest }) if *cut < length => Some((*cut, digest)),
+                _ => None,
+            };
+            let mut from = 0;
+            if let Some((cut, theirs)) = cut {
+                self.digest(&ready.file, &mut hasher, 0..cut)?;
+                (from, agrees) = (cut, hasher.finish() == *theirs);
+            }
+            if self.digest(&ready.file, &mut hasher, from..length)? && hasher.finish() == digest {
+                ready.prefix = Some((length, hasher));
+                own = Has::Prefix { length, digest };
+            } else {
+                tracing::warn!(
+                    index = facts.index,
+                    "a partial file is not what its journal says; it begins anew"
+                );
+                let failed = |errno| failures::file("emptying", "a partial file", 0, errno);
+                rustix::fs::ftruncate(&ready.file, 0).map_err(failed)?;
+            }
+        }
+        if own == Has::Nothing
+            && let Some(existing) = existing
+        {
+            let digest = match facts.known {
+                Some(known) => Some(known),
+                None => self.standing(facts.index, &existing)?,
+            };
+            if let Some(digest) = digest {
+                ready.standing = Some(digest.clone());
+                own = Has::Whole { digest };
+            }
+        }
+        Ok((ready, common(own, behind, agrees)))
+    }
+
+    /// The digest of what stands at the destination. What cannot be read is not the same, and will be replaced.
+    fn standing(&mut self, index: u32, existing: &std::os::fd::OwnedFd) -> Result<Option<Vec<u8>>, Stop> {
+        let Ok(stat) = rustix::fs::fstat(existing) else { return Ok(None) };
+        let mut hasher = Hasher::new(self.algorithm);
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        match self.digest(existing, &mut hasher, 0..size) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(Stop::Failed(failure)) if failure.reason == nixl_transfer_crds::Reason::IoError => {
+                return Ok(None);
+            }
+            Err(stop) => return Err(stop),
+        }
+        let digest = hasher.finish();
+        self.compared.push(FileDigest { index, digest: digest.clone() });
+        Ok(Some(digest))
+    }
+
+    /// Digests a range; false when the file is shorter.
+    fn digest(
+        &mut self,
+        file: &std::os::fd::OwnedFd,
+        hasher: &mut Hasher,
+        range: std::ops::Range<u64>,
+    ) -> Result<bool, Stop> {
+        let end = range.end;
+        let failed = |errno| Stop::Failed(failures::file("reading", "what is here of a file", end, errno));
+        content::digest(file, hasher, range, failed, |_| self.sign())
+    }
+
+    /// A sign of life to the source, when it has had none for long.
+    fn sign(&mut self) -> Result<(), Stop> {
+        if self.signed.elapsed() < SIGN {
+            return Ok(());
+        }
+        let text = self.writer.settle(self.below);
+        self.send(&text)
+    }
+
+    /// Hands on what is ready, then says so: the source sends nothing of a file that cannot be written yet.
+    fn flush(&mut self) -> Result<(), Stop> {
+        if self.ready.is_empty() {
+            return Ok(());
+        }
+        if !self.compared.is_empty() {
+            let files = std::mem::take(&mut self.compared);
+            self.outbox.send(&FromWorker::Compared { hop: self.id, files });
+        }
+        // The hop may have ended with a failure, and then nobody writes.
+        let _ = self.hop.send(HopCommand::Ready(std::mem::take(&mut self.ready)));
+        let text = self.writer.settle(self.below);
+        self.send(&text)
+    }
+
+    fn send(&mut self, text: &[u8]) -> Result<(), Stop> {
+        self.signed = Instant::now();
+        match self.answers.send(text) {
+            Ok(()) => Ok(()),
+            // The hop hears of it too, and says why.
+            Err(StreamError::Closed | StreamError::PeerLost { .. }) => Err(Stop::Closed),
+            Err(error) => Err(failures::stream(&error, self.patience).into()),
+        }
+    }
+}
