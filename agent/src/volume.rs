@@ -8,6 +8,7 @@ mod identity;
 mod leftovers;
 pub mod lock;
 pub mod path;
+mod place;
 pub mod tree;
 
 use std::io;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 
 pub use destination::{Committed, Destination};
 pub use lock::{DestinationLock, DestinationLocks};
+pub use place::RunPlace;
 pub use tree::SourceTree;
 
 use crate::protocol::Failure;

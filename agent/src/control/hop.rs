@@ -18,7 +18,7 @@ use tracing::warn;
 use super::{HopContext, order, report::Report};
 use crate::{
     protocol::{Failure, StreamOptions},
-    volume::Volume,
+    volume::{RunPlace, Volume},
 };
 
 /// The task as the watch last showed it; `None` when it is gone.
@@ -129,6 +129,11 @@ impl Hop {
         self.task.namespace().unwrap_or_default()
     }
 
+    /// Where the target keeps what is not complete yet, for this attempt and the next.
+    pub fn place(&self) -> RunPlace {
+        place(&self.task)
+    }
+
     /// Whether both ends are on this node and share its staging memory.
     pub fn within_node(&self) -> bool {
         self.task.spec.source.node_name == self.task.spec.target.node_name
@@ -228,6 +233,15 @@ impl Ending {
                 "the agent was restarted while it worked on the task; its workers are gone and its partial files removed",
             ))),
         }
+    }
+}
+
+/// Where a task's target keeps what is not complete yet.
+pub fn place(task: &TransferTask) -> RunPlace {
+    RunPlace {
+        job_uid: task.spec.job_ref.uid.clone(),
+        run: task.spec.run,
+        destination: task.spec.target.destination.clone(),
     }
 }
 

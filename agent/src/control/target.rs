@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 use nixl_transfer_crds::{
     Reason,
     task::{
@@ -111,9 +110,8 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
     let share = hop.context.staging.take(&spec.transport, hop.within_node(), hop.pending()).await?;
     let staging = held.staging.insert(share);
     let _registered = hop.context.metrics.registered(staging.bytes);
-    let task_uid = hop.task.uid().unwrap_or_default();
     let destination = tokio::task::block_in_place(|| {
-        Destination::open(&volume, &spec.target.volume.path, spec.write_policy, &task_uid, lock)
+        Destination::open(&volume, &spec.target.volume.path, spec.write_policy, &hop.place(), lock)
     })?;
     let received = held.received.insert(Received::new(destination, hop.algorithm()));
 

@@ -5,21 +5,24 @@ pub mod attributes;
 mod check;
 mod commit;
 mod directories;
+mod partials;
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, WritePolicy, names::RESERVED_DIRECTORY};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, unlinkat};
+use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, WritePolicy};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
 use super::identity::Identity;
 use super::path::VolumePath;
-use super::{DestinationLock, Volume, beneath, leftovers};
+use super::place::{RunPlace, partial_name};
+use super::{DestinationLock, Volume, beneath};
 use crate::manifest;
 use crate::protocol::entry::{Entry, EntryKind, Totals};
 use crate::protocol::{Failure, StoredFile};
+use partials::Partials;
 
 /// One hop's destination. Dropping it removes the partial files; the worker that wrote them must be gone by then.
 #[derive(Debug)]
@@ -57,16 +60,6 @@ pub enum Committed {
     Skipped,
 }
 
-/// The task's directory of partial files.
-#[derive(Debug)]
-struct Partials {
-    reserved: OwnedFd,
-    directory: OwnedFd,
-    /// How messages name it.
-    place: String,
-    task: String,
-}
-
 impl Destination {
     /// Takes up a destination. Makes nothing but the directory for partial files.
     ///
@@ -76,7 +69,7 @@ impl Destination {
         volume: &Arc<Volume>,
         path: &str,
         policy: WritePolicy,
-        task_uid: &str,
+        place: &RunPlace,
         lock: DestinationLock,
     ) -> Result<Self, Failure> {
         if volume.read_only {
@@ -84,7 +77,7 @@ impl Destination {
             return Err(Failure::new(Reason::VolumeReadOnly, message));
         }
         let path = volume.parse(path)?;
-        let partials = Partials::open(volume, task_uid)?;
+        let partials = Partials::open(volume, place)?;
         Ok(Self {
             volume: Arc::clone(volume),
             path,
@@ -154,7 +147,7 @@ impl Destination {
                 format!("{} was begun before", self.volume.place(&path)),
             ));
         }
-        let file = self.partials.create(index)?;
+        let file = self.partials.create(&self.partial_name(index)?)?;
         let inode = fstat(&file).map_err(|error| self.volume.failure("reading", &path, error))?.st_ino;
         let (standing, compared) = match self.policy {
             WritePolicy::SkipIdentical => self.standing(&path, size)?.unzip(),
@@ -215,6 +208,14 @@ impl Destination {
         }
     }
 
+    /// Name of the partial file of an entry.
+    fn partial_name(&self, index: u32) -> Result<String, Failure> {
+        let entry = self.entries.get(index as usize);
+        entry
+            .map(|entry| partial_name(&entry.path.0))
+            .ok_or_else(|| Failure::new(Reason::IntegrityError, format!("there is no entry {index}")))
+    }
+
     /// The regular file of that size which stands at a place.
     fn standing(&self, path: &VolumePath, size: u64) -> Result<Option<(OwnedFd, Identity)>, Failure> {
         let (handle, stat) = match beneath::locate(self.volume.root(), path) {
@@ -234,81 +235,14 @@ impl Destination {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        self.partials.remove(&self.files);
+        for (index, state) in &self.files {
+            if let (FileState::Partial { .. }, Ok(name)) = (state, self.partial_name(*index)) {
+                self.partials.unlink(&name);
+            }
+        }
+        self.partials.remove();
     }
 }
-
-impl Partials {
-    fn open(volume: &Volume, task: &str) -> Result<Self, Failure> {
-        let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if task.is_empty() || task.len() > 64 || !task.bytes().all(safe) {
-            return Err(Failure::new(Reason::InvalidSpec, "the task has no usable UID"));
-        }
-        let place = format!("{RESERVED_DIRECTORY}/{task} in volume {}", volume.name);
-        let open = || {
-            let reserved = leftovers::reserved_directory(volume.root())?;
-            let directory = leftovers::make_directory(reserved.as_fd(), task)?;
-            Ok((reserved, directory))
-        };
-        let (reserved, directory) = open().map_err(|error| beneath::failure("making", &place, error))?;
-        // An agent that died while it worked on this very task may have left something.
-        leftovers::collect_task(&directory)
-            .map_err(|error| Failure::new(Reason::IoError, format!("emptying {place}: {error}")))?;
-        Ok(Self { reserved, directory, place, task: task.to_owned() })
-    }
-
-    /// A new partial file. Its lock must be had: a holder of another descriptor would be an earlier attempt, alive.
-    fn create(&self, index: u32) -> Result<OwnedFd, Failure> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let file =
-            match beneath::open_bytes(self.directory.as_fd(), index.to_string().as_bytes(), flags, mode) {
-                Ok(file) => file,
-                Err(Errno::EXIST) => {
-                    let message = format!(
-                        "partial file {index} of {} is held by an earlier attempt that still lives",
-                        self.place
-                    );
-                    return Err(Failure::new(Reason::DestinationBusy, message));
-                }
-                Err(error) => return Err(beneath::failure("making a partial file in", &self.place, error)),
-            };
-        match leftovers::try_lock(&file) {
-            Ok(true) => Ok(file),
-            Ok(false) => {
-                let message = format!("partial file {index} of {} is locked by another process", self.place);
-                Err(Failure::new(Reason::DestinationBusy, message))
-            }
-            Err(error) => Err(beneath::failure("locking a partial file in", &self.place, error)),
-        }
-    }
-
-    fn unlink(&self, name: &str) {
-        match unlinkat(&self.directory, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            // The next start of the agent tries again.
-            Err(error) => tracing::warn!(task = self.task, %error, "a partial file could not be removed"),
-        }
-    }
-
-    fn remove(&self, files: &HashMap<u32, FileState>) {
-        for (index, state) in files {
-            if matches!(state, FileState::Partial { .. }) {
-                self.unlink(&index.to_string());
-            }
-        }
-        self.unlink(LINK);
-        match unlinkat(&self.reserved, self.task.as_str(), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => {
-                tracing::warn!(task = self.task, %error, "the directory of partial files could not be removed")
-            }
-        }
-    }
-}
-
-/// Name of a symbolic link that is being made, among the partial files.
-const LINK: &str = "link";
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! The reserved directory at a volume's root: one directory per task, in it the partial files. Finds and removes what
+//! The reserved directory at a volume's root: one directory per run, in it the partial files. Finds and removes what
 //! dead agents have left. Does I/O.
 
 use std::io;
@@ -42,12 +42,12 @@ pub(super) fn collect(root: BorrowedFd<'_>) -> io::Result<u64> {
         other => other?,
     };
     let mut removed = 0;
-    for task in names(&reserved)? {
-        match beneath::open_bytes(reserved.as_fd(), task.to_bytes(), flags, Mode::empty()) {
+    for run in names(&reserved)? {
+        match beneath::open_bytes(reserved.as_fd(), run.to_bytes(), flags, Mode::empty()) {
             Ok(directory) => {
-                removed += collect_task(&directory)?;
+                removed += collect_run(&directory)?;
                 // Not empty: something in it is in use.
-                match unlinkat(&reserved, task.as_c_str(), AtFlags::REMOVEDIR) {
+                match unlinkat(&reserved, run.as_c_str(), AtFlags::REMOVEDIR) {
                     Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -61,8 +61,8 @@ pub(super) fn collect(root: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(removed)
 }
 
-/// Empties one task's directory as far as its files are free.
-pub(super) fn collect_task(directory: &OwnedFd) -> io::Result<u64> {
+/// Empties one run's directory as far as its files are free.
+pub(super) fn collect_run(directory: &OwnedFd) -> io::Result<u64> {
     let mut removed = 0;
     for name in names(directory)? {
         let stat = match rustix::fs::statat(directory, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {

@@ -27,7 +27,7 @@ impl Destination {
         if file.identical && compared.is_none() {
             return Err(self.disagrees(&path, "is called identical to a file that was not compared"));
         }
-        let name = file.index.to_string();
+        let name = self.partial_name(file.index)?;
         let stat = statat(&self.partials.directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| self.volume.failure("reading the partial file of", &path, error))?;
         if stat.st_ino != inode || stat.st_nlink != 1 {

@@ -5,7 +5,8 @@ use rustix::io::Errno;
 
 use nixl_transfer_crds::{Reason, WritePolicy};
 
-use super::{Destination, LINK, attributes};
+use super::partials::LINK;
+use super::{Destination, attributes};
 use crate::manifest::MODE_MASK;
 use crate::protocol::Failure;
 use crate::protocol::entry::EntryKind;

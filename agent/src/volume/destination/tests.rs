@@ -7,6 +7,8 @@ mod refusals;
 use super::*;
 use crate::protocol::entry::{RelativePath, Time};
 use crate::volume::{DestinationLocks, VolumeConfig};
+use nixl_transfer_crds::names::RESERVED_DIRECTORY;
+use rustix::fs::Mode;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -51,7 +53,7 @@ impl Fixture {
 
     fn open(&self, path: &str, policy: WritePolicy) -> Result<Destination, Failure> {
         let lock = self.locks.try_lock(&self.volume, path)?.expect("free");
-        Destination::open(&self.volume, path, policy, "0f6e5c1a-uid", lock)
+        Destination::open(&self.volume, path, policy, &place(), lock)
     }
 
     /// Takes a whole manifest.
@@ -109,12 +111,23 @@ impl Fixture {
         listing
     }
 
+    /// Where the partial file of an entry stands, if it does.
+    fn partial(&self, entry: &str) -> PathBuf {
+        let run = place().key().unwrap();
+        let name = partial_name(entry.as_bytes());
+        self.directory.path().join("volume").join(RESERVED_DIRECTORY).join(run).join(name)
+    }
+
     fn partials(&self) -> Vec<PathBuf> {
         let Ok(tasks) = fs::read_dir(self.directory.path().join("volume").join(RESERVED_DIRECTORY)) else {
             return Vec::new();
         };
         tasks.map(|task| task.unwrap().path()).collect()
     }
+}
+
+fn place() -> RunPlace {
+    RunPlace { job_uid: "0f6e5c1a-uid".into(), run: 1, destination: "d".into() }
 }
 
 fn directory(path: &str, mode: u32) -> Entry {

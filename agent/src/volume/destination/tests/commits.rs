@@ -135,7 +135,7 @@ fn the_fence_is_asked_right_before_the_rename_and_obeyed() {
     let mut destination = fixture.accept("out", WritePolicy::Overwrite, &entries).unwrap();
     let mut stored = store(&mut destination, 1, "data").unwrap();
     let asked = Cell::new(0);
-    let partial = fixture.partials()[0].join("1");
+    let partial = fixture.partial("f");
     let fence = |answer: bool| {
         asked.set(asked.get() + 1);
         assert_eq!(fs::read_to_string(&path).unwrap(), "former");
@@ -169,7 +169,7 @@ fn partial_files_go_with_the_destination() {
     let stored = store(&mut destination, 1, "data").unwrap();
     destination.commit(&stored, &|| true).unwrap();
     let (held, _) = destination.partial(2).unwrap();
-    assert!(fixture.partials()[0].join("2").exists());
+    assert!(fixture.partial("b").exists());
     assert!(destination.partial(2).is_err(), "once per file");
     let failure = destination.finish(Algorithm::Xxh3, &|| true).unwrap_err();
     assert!(failure.message.contains("1 of 2"), "{failure}");
@@ -191,7 +191,7 @@ fn leftovers_are_collected_unless_somebody_holds_them() {
     std::mem::forget(destination);
     drop(free);
     assert_eq!(fixture.volume.collect_leftovers().unwrap(), 1);
-    assert!(fixture.partials()[0].join("1").exists());
+    assert!(fixture.partial("a").exists());
     // A copy of the descriptor, as it is passed to a worker, holds the lock too.
     let passed = held.try_clone().unwrap();
     drop(held);
@@ -201,11 +201,11 @@ fn leftovers_are_collected_unless_somebody_holds_them() {
     let locks = DestinationLocks::default();
     let lock = locks.try_lock(&fixture.volume, "out").unwrap().unwrap();
     let mut again =
-        Destination::open(&fixture.volume, "out", WritePolicy::Overwrite, "0f6e5c1a-uid", lock).unwrap();
+        Destination::open(&fixture.volume, "out", WritePolicy::Overwrite, &place(), lock).unwrap();
     again.accept(entries.to_vec(), Some(manifest::totals(&entries))).unwrap();
     assert_eq!(again.partial(1).unwrap_err().reason, Reason::DestinationBusy);
     drop(again);
-    assert!(fixture.partials()[0].join("1").exists());
+    assert!(fixture.partial("a").exists());
 
     drop(passed);
     assert_eq!(fixture.volume.collect_leftovers().unwrap(), 1);
