@@ -8,7 +8,6 @@ use super::*;
 use crate::protocol::entry::{RelativePath, Time};
 use crate::volume::{DestinationLocks, VolumeConfig};
 use nixl_transfer_crds::names::RESERVED_DIRECTORY;
-use rustix::fs::Mode;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -135,7 +134,10 @@ fn directory(path: &str, mode: u32) -> Entry {
 }
 
 fn file(path: &str, size: u64) -> Entry {
-    Entry { path: RelativePath(path.into()), kind: EntryKind::File { size, mode: 0o640, mtime: OLD } }
+    Entry {
+        path: RelativePath(path.into()),
+        kind: EntryKind::File { size, mode: 0o640, mtime: OLD, inode: 7 },
+    }
 }
 
 fn link(path: &str, target: &str) -> Entry {

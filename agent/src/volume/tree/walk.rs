@@ -281,7 +281,8 @@ fn check_owner(stat: &Stat, holder: &Stat, place: impl FnOnce() -> String) -> Re
 
 fn file(stat: &Stat) -> EntryKind {
     let mtime: Time = identity::modified(stat);
-    EntryKind::File { size: identity::size(stat), mode: stat.st_mode & MODE_MASK, mtime }
+    let mode = stat.st_mode & MODE_MASK;
+    EntryKind::File { size: identity::size(stat), mode, mtime, inode: stat.st_ino }
 }
 
 fn place(volume: &Volume, base: &VolumePath, path: &[u8]) -> String {
