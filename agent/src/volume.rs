@@ -5,6 +5,7 @@ pub mod beneath;
 pub mod destination;
 pub mod filter;
 mod identity;
+mod journal;
 mod leftovers;
 pub mod lock;
 pub mod path;
