@@ -230,7 +230,7 @@ impl Ending {
             order::Order::Cancel => Some(Ending::Cancelled),
             order::Order::Restarted => Some(Ending::Failed(Failure::new(
                 Reason::AgentRestarted,
-                "the agent was restarted while it worked on the task; its workers are gone and its partial files removed",
+                "the agent was restarted while it worked on the task; its workers are gone; the next attempt goes on from what was durable",
             ))),
         }
     }

@@ -16,7 +16,7 @@ use crate::{
         Counters, Failure, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW,
         entry::{Entry, Totals},
     },
-    volume::{Committed, Destination},
+    volume::{Committed, Destination, OpenedPartial},
 };
 
 /// Partial files of one message: indices, whether an existing file is compared, descriptors.
@@ -110,7 +110,7 @@ impl Received {
             // A file may bring two descriptors.
             while descriptors.len() + 2 <= MAX_DESCRIPTORS && self.open < OPEN_WINDOW {
                 let Some(index) = self.to_open.pop_front() else { break };
-                let (partial, existing) = self.destination.partial(index)?;
+                let OpenedPartial { partial, existing, .. } = self.destination.partial(index)?;
                 indices.push(index);
                 compare.push(existing.is_some());
                 descriptors.push(partial);
@@ -138,6 +138,11 @@ impl Received {
             ));
         }
         Ok(Arrival::Done(self.destination.finish(self.algorithm, may_commit)?))
+    }
+
+    /// Keeps for the next attempt what is durable.
+    pub fn keep(&mut self) {
+        self.destination.keep();
     }
 
     /// Whether progress shall be written now.

@@ -5,9 +5,11 @@ pub mod attributes;
 mod check;
 mod commit;
 mod directories;
+mod earlier;
+mod parents;
 mod partials;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -16,39 +18,77 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
 use super::identity::Identity;
+use super::journal::{Book, Journal, Record};
 use super::path::VolumePath;
 use super::place::{RunPlace, partial_name};
 use super::{DestinationLock, Volume, beneath};
-use crate::manifest;
 use crate::protocol::entry::{Entry, EntryKind, Totals};
 use crate::protocol::{Failure, StoredFile};
+use crate::{digest, manifest};
+pub use earlier::Resume;
+use parents::{DirectoryId, Parents};
 use partials::Partials;
 
-/// One hop's destination. Dropping it removes the partial files; the worker that wrote them must be gone by then.
+/// One hop's destination. Dropping it removes what the hop has not completed, unless it is to be kept for the next attempt;
+/// the worker that wrote the partial files must be gone by then.
 #[derive(Debug)]
 pub struct Destination {
     volume: Arc<Volume>,
     path: VolumePath,
     policy: WritePolicy,
+    algorithm: Algorithm,
+    source_node: String,
+    journal: Journal,
     partials: Partials,
     entries: Vec<Entry>,
     /// Bytes of their paths and links.
     text: usize,
     /// Known when the manifest is complete and was found good.
     totals: Option<Totals>,
+    /// What the journal said, until it is matched with the complete manifest.
+    book: Book,
+    /// What earlier attempts have left of each entry.
+    earlier: earlier::Left,
     files: HashMap<u32, FileState>,
     /// Directories that got a new name in them; synced at the end, each once.
-    touched: BTreeSet<Vec<u8>>,
+    touched: BTreeMap<Vec<u8>, DirectoryId>,
+    parents: Parents,
+    keep: bool,
     _lock: DestinationLock,
 }
 
 /// How far a file is.
 #[derive(Debug)]
 enum FileState {
-    /// A partial file exists; the file at the destination that is compared with it, if one is.
-    Partial { inode: u64, compared: Option<Identity> },
+    /// A partial file exists.
+    Partial {
+        inode: u64,
+        /// The journal says of it that some of it is on disk.
+        durable: bool,
+        /// The file at the destination that is compared with it, if one is.
+        compared: Option<Identity>,
+    },
     /// It is at the destination.
     Committed { digest: Vec<u8> },
+}
+
+impl FileState {
+    fn is_durable(&self) -> bool {
+        matches!(self, Self::Partial { durable: true, .. })
+    }
+}
+
+/// What a worker gets for a file.
+#[derive(Debug)]
+pub struct OpenedPartial {
+    /// The partial file, locked by this descriptor: empty, or just as long as `resume` says.
+    pub partial: OwnedFd,
+    /// The file at the destination, when it has the right size and its content may turn out to be the same.
+    pub existing: Option<OwnedFd>,
+    /// What the partial file holds already. Nobody has looked yet whether its bytes have the digest.
+    pub resume: Option<Resume>,
+    /// The digest of `existing`, when it is known and has not changed since: it need not be read.
+    pub known: Option<Vec<u8>>,
 }
 
 /// What became of a file.
@@ -61,15 +101,19 @@ pub enum Committed {
 }
 
 impl Destination {
-    /// Takes up a destination. Makes nothing but the directory for partial files.
+    /// Takes up a destination, where an earlier attempt of the same place has left it if one has. Makes nothing but the
+    /// directory for partial files. `source_node` is the node that sends, `algorithm` the one of all digests.
     ///
     /// # Errors
-    /// `VolumeReadOnly`, `InvalidPath`, and what the file system says.
+    /// `VolumeReadOnly`, `InvalidPath`, `DestinationBusy` while another process is at work on the place, and what the file
+    /// system says.
     pub fn open(
         volume: &Arc<Volume>,
         path: &str,
         policy: WritePolicy,
         place: &RunPlace,
+        source_node: &str,
+        algorithm: Algorithm,
         lock: DestinationLock,
     ) -> Result<Self, Failure> {
         if volume.read_only {
@@ -77,17 +121,24 @@ impl Destination {
             return Err(Failure::new(Reason::VolumeReadOnly, message));
         }
         let path = volume.parse(path)?;
-        let partials = Partials::open(volume, place)?;
+        let (partials, journal, book) = Partials::open(volume, place, algorithm, source_node)?;
         Ok(Self {
             volume: Arc::clone(volume),
             path,
             policy,
+            algorithm,
+            source_node: source_node.to_owned(),
+            journal,
             partials,
             entries: Vec::new(),
             text: 0,
             totals: None,
+            book,
+            earlier: HashMap::new(),
             files: HashMap::new(),
-            touched: BTreeSet::new(),
+            touched: BTreeMap::new(),
+            parents: Parents::default(),
+            keep: false,
             _lock: lock,
         })
     }
@@ -113,7 +164,8 @@ impl Destination {
         self.entries.extend(entries);
         if let Some(totals) = totals {
             manifest::check(&self.entries, totals)?;
-            check::against_destination(&self.volume, &self.path, self.policy, &self.entries)?;
+            self.take_up()?;
+            check::against_destination(&self.volume, &self.path, self.policy, &self.entries, &self.earlier)?;
             self.make_directories()?;
             self.totals = Some(totals);
         }
@@ -137,9 +189,11 @@ impl Destination {
         files.filter_map(|(index, _)| u32::try_from(index).ok())
     }
 
-    /// Makes the partial file for an entry, locked by its descriptor, and gives the file that stands at the destination
-    /// beside it when it may turn out to be identical.
-    pub fn partial(&mut self, index: u32) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
+    /// The partial file for an entry, with what there is of it already. Once per file.
+    ///
+    /// # Errors
+    /// `DestinationBusy` while an earlier attempt's worker still holds it, and what the file system says.
+    pub fn partial(&mut self, index: u32) -> Result<OpenedPartial, Failure> {
         let (path, size) = self.file(index)?;
         if self.files.contains_key(&index) {
             return Err(Failure::new(
@@ -147,21 +201,68 @@ impl Destination {
                 format!("{} was begun before", self.volume.place(&path)),
             ));
         }
-        let file = self.partials.create(&self.partial_name(index)?)?;
-        let inode = fstat(&file).map_err(|error| self.volume.failure("reading", &path, error))?.st_ino;
-        let (standing, compared) = match self.policy {
-            WritePolicy::SkipIdentical => self.standing(&path, size)?.unzip(),
-            WritePolicy::Overwrite | WritePolicy::FailIfExists => (None, None),
+        let name = self.partial_name(index)?;
+        let mut resume = self.earlier.get(&index).and_then(|earlier| earlier.resume.clone());
+        let resumed = match &resume {
+            Some(resume) => self.partials.resume(&name, resume.length)?,
+            None => None,
         };
-        self.files.insert(index, FileState::Partial { inode, compared });
-        Ok((file, standing))
+        let partial = match resumed {
+            Some(partial) => partial,
+            None => {
+                if resume.take().is_some() {
+                    self.forget(index);
+                }
+                self.partials.create(&name)?
+            }
+        };
+        let inode = fstat(&partial).map_err(|error| self.volume.failure("reading", &path, error))?.st_ino;
+        let (existing, compared) = self.existing(index, &path, size)?.unzip();
+        self.files.insert(index, FileState::Partial { inode, durable: resume.is_some(), compared });
+        Ok(OpenedPartial { partial, existing, resume, known: None })
+    }
+
+    /// The worker has synced the first `length` bytes of a partial file, and this is their digest: the next attempt may go
+    /// on from there. Before a worker writes over what was said to be durable it must say so with `length` 0.
+    ///
+    /// # Errors
+    /// `IntegrityError` when that cannot be.
+    pub fn durable(&mut self, index: u32, length: u64, digest: &[u8]) -> Result<(), Failure> {
+        let (path, size) = self.file(index)?;
+        let Some(FileState::Partial { inode, .. }) = self.files.get(&index) else {
+            return Err(self.disagrees(&path, "is called durable and is not being written"));
+        };
+        let there = self.partials.look(&self.partial_name(index)?, length)?;
+        if length > size
+            || digest.len() != digest::length(self.algorithm)
+            || there.is_none_or(|stat| stat.st_ino != *inode)
+        {
+            return Err(self.disagrees(&path, &format!("cannot have {length} bytes that are durable")));
+        }
+        if length == 0 {
+            self.forget(index);
+        } else if let Some(entry) = self.entries.get(index as usize)
+            && let Some(source) = earlier::source_file(entry)
+        {
+            let (path, digest) = (entry.path.0.clone(), digest.to_vec());
+            self.journal.append(&Record::Durable { path, source, length, digest });
+        }
+        if let Some(FileState::Partial { durable, .. }) = self.files.get_mut(&index) {
+            *durable = length > 0;
+        }
+        Ok(())
+    }
+
+    /// Keeps for the next attempt, when this is dropped, what is durable and what the journal says.
+    pub fn keep(&mut self) {
+        self.keep = true;
     }
 
     /// Gives a stored file its name, or leaves the identical one alone. `may_commit` is asked right before.
     ///
     /// # Errors
     /// `AgentNotReady` when `may_commit` says no; `IntegrityError` when the partial is not what it should be;
-    /// `DestinationExists` when something has come to stand there.
+    /// `DestinationExists` when something has come to stand there; `IoError` when what was compared stands there no more.
     pub fn commit(&mut self, file: &StoredFile, may_commit: &dyn Fn() -> bool) -> Result<Committed, Failure> {
         self.commit_file(file, may_commit)
     }
@@ -216,31 +317,60 @@ impl Destination {
             .ok_or_else(|| Failure::new(Reason::IntegrityError, format!("there is no entry {index}")))
     }
 
-    /// The regular file of that size which stands at a place.
-    fn standing(&self, path: &VolumePath, size: u64) -> Result<Option<(OwnedFd, Identity)>, Failure> {
+    /// Takes back what the journal says of an entry's partial file. To be done before that is no longer true.
+    fn forget(&mut self, index: u32) {
+        if let Some(entry) = self.entries.get(index as usize) {
+            self.journal.append(&Record::Forgotten { path: entry.path.0.clone() });
+        }
+    }
+
+    /// The file at an entry's place, if it has the right size and is one to compare: any under `SkipIdentical`, else only
+    /// what an earlier attempt of this run has put there.
+    fn existing(
+        &self,
+        index: u32,
+        path: &VolumePath,
+        size: u64,
+    ) -> Result<Option<(OwnedFd, Identity)>, Failure> {
+        let page = self.page(index);
+        if self.policy != WritePolicy::SkipIdentical && page.is_none() {
+            return Ok(None);
+        }
         let (handle, stat) = match beneath::locate(self.volume.root(), path) {
             Ok(located) => located,
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(self.volume.failure("opening", path, error)),
         };
-        if beneath::kind(&stat) != FileType::RegularFile || u64::try_from(stat.st_size) != Ok(size) {
+        let identity = Identity::of(&stat);
+        let wanted =
+            self.policy == WritePolicy::SkipIdentical || page.is_some_and(|page| page.is_ours(&identity));
+        if beneath::kind(&stat) != FileType::RegularFile || identity.size != size || !wanted {
             return Ok(None);
         }
         let opened = beneath::read_located(&handle);
-        opened
-            .map(|file| Some((file, Identity::of(&stat))))
-            .map_err(|error| self.volume.failure("opening", path, error))
+        opened.map(|file| Some((file, identity))).map_err(|error| self.volume.failure("opening", path, error))
+    }
+
+    fn disagrees(&self, path: &VolumePath, what: &str) -> Failure {
+        Failure::new(Reason::IntegrityError, format!("{} {what}", self.volume.place(path)))
     }
 }
 
 impl Drop for Destination {
     fn drop(&mut self) {
+        let kept = if self.keep { self.worth_keeping() } else { Default::default() };
+        // This attempt's own, whoever holds them: its worker is gone.
         for (index, state) in &self.files {
-            if let (FileState::Partial { .. }, Ok(name)) = (state, self.partial_name(*index)) {
+            if let (FileState::Partial { .. }, Ok(name)) = (state, self.partial_name(*index))
+                && !kept.contains(&name)
+            {
                 self.partials.unlink(&name);
             }
         }
-        self.partials.remove();
+        self.partials.sweep(&kept);
+        if !self.keep || (kept.is_empty() && !self.journal.is_useful()) {
+            self.partials.remove();
+        }
     }
 }
 

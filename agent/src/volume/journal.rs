@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags, fstat, fsync, renameat};
 use rustix::io::Errno;
 use xxhash_rust::xxh3::xxh3_64;
 
-pub(super) use book::{Book, Durable, Named, Page};
+pub(super) use book::{Book, Durable, Page};
 pub(super) use record::{Record, SourceFile};
 
 use super::{beneath, leftovers};
@@ -49,6 +49,8 @@ pub(super) struct Journal {
     compact_above: u64,
     algorithm: Algorithm,
     node: String,
+    /// It says something.
+    useful: bool,
     /// Trouble was logged.
     complained: bool,
 }
@@ -73,6 +75,7 @@ impl Journal {
             compact_above: COMPACT_ABOVE.max(2 * length),
             algorithm,
             node: node.to_owned(),
+            useful: book.is_useful(),
             complained: false,
         };
         if book.node().is_none_or(|last| **last != *node) {
@@ -83,6 +86,7 @@ impl Journal {
 
     /// Adds a record. One that cannot be written costs the next attempt some work, so it is logged and no failure.
     pub(super) fn append(&mut self, record: &Record) {
+        self.useful |= !matches!(record, Record::Header { .. } | Record::Forgotten { .. });
         let frame = frame(record);
         // What a write that failed half-way has left is written over by the next, or cut off by the next reader.
         match self.file.write_all_at(&frame, self.length) {
@@ -95,6 +99,11 @@ impl Journal {
             }
             self.compact_above = COMPACT_ABOVE.max(2 * self.length);
         }
+    }
+
+    /// Whether it may have something to say to the next attempt.
+    pub(super) fn is_useful(&self) -> bool {
+        self.useful
     }
 
     /// Writes it anew with what still holds. A crash leaves the old one or the new one.

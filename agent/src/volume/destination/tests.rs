@@ -1,8 +1,10 @@
 //! Destinations over real files; the part of the worker is played by [`Fixture::store`].
 
 mod commits;
+mod ends;
 mod hostile;
 mod refusals;
+mod resume;
 
 use super::*;
 use crate::protocol::entry::{RelativePath, Time};
@@ -51,8 +53,12 @@ impl Fixture {
     }
 
     fn open(&self, path: &str, policy: WritePolicy) -> Result<Destination, Failure> {
+        self.open_from("a", path, policy)
+    }
+
+    fn open_from(&self, node: &str, path: &str, policy: WritePolicy) -> Result<Destination, Failure> {
         let lock = self.locks.try_lock(&self.volume, path)?.expect("free");
-        Destination::open(&self.volume, path, policy, &place(), lock)
+        Destination::open(&self.volume, path, policy, &place(), node, Algorithm::Xxh3, lock)
     }
 
     /// Takes a whole manifest.
@@ -146,7 +152,7 @@ fn link(path: &str, target: &str) -> Entry {
 
 /// What a worker does with a partial file: writes, sets attributes, syncs, compares.
 fn store(destination: &mut Destination, index: u32, content: &str) -> Result<StoredFile, Failure> {
-    let (partial, standing) = destination.partial(index)?;
+    let OpenedPartial { partial, existing, .. } = destination.partial(index)?;
     let mut partial = File::from(partial);
     partial.write_all(content.as_bytes()).unwrap();
     let EntryKind::File { mode, mtime, .. } = destination.entries[index as usize].kind else {
@@ -154,7 +160,7 @@ fn store(destination: &mut Destination, index: u32, content: &str) -> Result<Sto
     };
     attributes::set(&partial, mode, mtime).unwrap();
     partial.sync_all().unwrap();
-    let identical = standing.is_some_and(|standing| {
+    let identical = existing.is_some_and(|standing| {
         let mut text = String::new();
         File::from(standing).read_to_string(&mut text).unwrap();
         text == content

@@ -139,11 +139,12 @@ fn places_and_volumes() {
     let read_only = Arc::new(Volume::open(&config).unwrap());
     assert!(read_only.allows("ml") && !read_only.allows("other") && fixture.volume.allows("other"));
     let lock = fixture.locks.try_lock(&read_only, "x").unwrap().unwrap();
-    let failure = Destination::open(&read_only, "x", policy, &place(), lock).unwrap_err();
+    let failure =
+        Destination::open(&read_only, "x", policy, &place(), "a", Algorithm::Xxh3, lock).unwrap_err();
     assert!(failure.reason == Reason::VolumeReadOnly && failure.message.contains("data"), "{failure}");
     let lock = fixture.locks.try_lock(&fixture.volume, "x").unwrap().unwrap();
     let nameless = RunPlace { destination: "..".into(), ..place() };
-    assert!(Destination::open(&fixture.volume, "x", policy, &nameless, lock).is_err());
+    assert!(Destination::open(&fixture.volume, "x", policy, &nameless, "a", Algorithm::Xxh3, lock).is_err());
     let missing = VolumeConfig { path: "/nowhere/at/all".into(), ..config };
     let failure = Volume::open(&missing).unwrap_err();
     assert!(
