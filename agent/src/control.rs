@@ -46,7 +46,7 @@ use self::{
 use crate::{
     config::Config,
     metrics::Metrics,
-    volume::{DestinationLocks, Volume},
+    volume::{DestinationLocks, Remembered, Volume},
 };
 
 /// What every hop of this agent shares.
@@ -65,6 +65,8 @@ pub struct HopContext {
     pub workers: Workers,
     /// The workers that send.
     pub source_runs: SourceRuns,
+    /// Digests of files that were read before.
+    pub remembered: Arc<Remembered>,
     /// Staging memory.
     pub staging: Staging,
     /// Whether this agent may still commit.

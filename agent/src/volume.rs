@@ -10,6 +10,7 @@ mod leftovers;
 pub mod lock;
 pub mod path;
 mod place;
+mod remembered;
 pub mod tree;
 
 use std::io;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 pub use destination::{Committed, Destination, OpenedPartial, Resume};
 pub use lock::{DestinationLock, DestinationLocks};
 pub use place::RunPlace;
+pub use remembered::{Memory, Remembered};
 pub use tree::SourceTree;
 
 use crate::protocol::Failure;

@@ -18,7 +18,7 @@ use tracing::warn;
 use super::{HopContext, order, report::Report};
 use crate::{
     protocol::{Failure, StreamOptions},
-    volume::{RunPlace, Volume},
+    volume::{Memory, RunPlace, Volume},
 };
 
 /// The task as the watch last showed it; `None` when it is gone.
@@ -132,6 +132,11 @@ impl Hop {
     /// Where the target keeps what is not complete yet, for this attempt and the next.
     pub fn place(&self) -> RunPlace {
         place(&self.task)
+    }
+
+    /// What the job's namespace knows of files that were read before.
+    pub fn memory(&self) -> Memory {
+        self.context.remembered.of(&self.namespace())
     }
 
     /// Whether both ends are on this node and share its staging memory.

@@ -108,7 +108,8 @@ async fn phases(
     seat.send(ToWorker::OpenSource { hop: seat.hop, stream }, Vec::new()).await?;
     let tree = walk
         .await
-        .map_err(|error| Failure::new(Reason::IoError, format!("walking the source failed: {error}")))??;
+        .map_err(|error| Failure::new(Reason::IoError, format!("walking the source failed: {error}")))??
+        .remembering(hop.memory(), hop.algorithm());
 
     let metadata = events::prepared(&mut seat.events).await?;
     report.set(Half::Source(SourceSide {

@@ -134,6 +134,7 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
         let (path, policy, node) = (&spec.target.volume.path, spec.write_policy, &spec.source.node_name);
         Destination::open(&volume, path, policy, &hop.place(), node, hop.algorithm(), lock)
     })?;
+    let destination = destination.remembering(hop.memory());
     let received = held.received.insert(Received::new(destination, hop.algorithm()));
 
     let worker = held.worker.insert(hop.context.workers.take(&network).await?);

@@ -17,12 +17,12 @@ use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, WritePolicy};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
-use super::identity::Identity;
+use super::identity::{self, Identity};
 use super::journal::{Book, Journal, Record};
 use super::path::VolumePath;
 use super::place::{RunPlace, partial_name};
-use super::{DestinationLock, Volume, beneath};
-use crate::protocol::entry::{Entry, EntryKind, Totals};
+use super::{DestinationLock, Memory, Volume, beneath};
+use crate::protocol::entry::{Entry, EntryKind, Time, Totals};
 use crate::protocol::{Failure, StoredFile};
 use crate::{digest, manifest};
 pub use earlier::Resume;
@@ -54,6 +54,7 @@ pub struct Destination {
     touched: BTreeMap<Vec<u8>, DirectoryId>,
     parents: Parents,
     keep: bool,
+    memory: Option<Memory>,
     _lock: DestinationLock,
 }
 
@@ -66,7 +67,7 @@ enum FileState {
         /// The journal says of it that some of it is on disk.
         durable: bool,
         /// The file at the destination that is compared with it, if one is.
-        compared: Option<Identity>,
+        compared: Option<Compared>,
     },
     /// It is at the destination.
     Committed { digest: Vec<u8> },
@@ -76,6 +77,14 @@ impl FileState {
     fn is_durable(&self) -> bool {
         matches!(self, Self::Partial { durable: true, .. })
     }
+}
+
+/// A file at the destination that may turn out to have the same content.
+#[derive(Clone, Copy, Debug)]
+struct Compared {
+    file: Identity,
+    /// Before this nobody has read it.
+    since: Time,
 }
 
 /// What a worker gets for a file.
@@ -139,8 +148,15 @@ impl Destination {
             touched: BTreeMap::new(),
             parents: Parents::default(),
             keep: false,
+            memory: None,
             _lock: lock,
         })
+    }
+
+    /// Has it know digests of files that were read before.
+    pub fn remembering(mut self, memory: Memory) -> Self {
+        self.memory = Some(memory);
+        self
     }
 
     /// Takes a part of the manifest. With the last one, which has `totals`, all of it is checked against the rules and
@@ -217,9 +233,13 @@ impl Destination {
             }
         };
         let inode = fstat(&partial).map_err(|error| self.volume.failure("reading", &path, error))?.st_ino;
-        let (existing, compared) = self.existing(index, &path, size)?.unzip();
+        let since = identity::now();
+        let (existing, file) = self.existing(index, &path, size)?.unzip();
+        let known = file.zip(self.memory.as_ref());
+        let known = known.and_then(|(file, memory)| memory.known(&file, self.algorithm));
+        let compared = file.map(|file| Compared { file, since });
         self.files.insert(index, FileState::Partial { inode, durable: resume.is_some(), compared });
-        Ok(OpenedPartial { partial, existing, resume, known: None })
+        Ok(OpenedPartial { partial, existing, resume, known })
     }
 
     /// The worker has synced the first `length` bytes of a partial file, and this is their digest: the next attempt may go

@@ -1,4 +1,4 @@
-//! What tells whether a file is still the one that was seen before. Pure.
+//! What tells whether a file is still the one that was seen before. Pure, but for the clock.
 
 use rustix::fs::Stat;
 
@@ -42,6 +42,12 @@ pub(super) struct Unnamed {
     /// Bytes.
     pub(super) size: u64,
     pub(super) modified: Time,
+}
+
+/// The present, by the clock that file systems go by.
+pub(super) fn now() -> Time {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    Time { seconds: now.tv_sec, nanoseconds: u32::try_from(now.tv_nsec).unwrap_or(0) }
 }
 
 /// Length in bytes.

@@ -34,7 +34,7 @@ impl Destination {
             let Some(compared) = compared else {
                 return Err(self.disagrees(&path, "is called identical to a file that was not compared"));
             };
-            if self.stands(&path)? != Some(compared) {
+            if self.stands(&path)? != Some(compared.file) {
                 // The partial file may be empty: the source need not have sent what both have.
                 let message = format!(
                     "{} was changed while it was compared: let its writer finish first",
@@ -46,6 +46,10 @@ impl Destination {
                 self.forget(file.index);
             }
             self.partials.unlink(&name);
+            // What has just been named is not remembered: it has changed now, so it is too young.
+            if let Some(memory) = &self.memory {
+                memory.remember(&compared.file, self.algorithm, &file.digest, compared.since);
+            }
             Committed::Skipped
         } else {
             let stat = statat(&self.partials.directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)

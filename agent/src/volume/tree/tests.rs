@@ -281,3 +281,29 @@ fn cancelled_walks_end() {
     let failure = SourceTree::walk(&fixture.volume, &source, &AtomicBool::new(true)).unwrap_err();
     assert_eq!(failure.reason, Reason::Cancelled);
 }
+
+#[test]
+fn a_file_that_was_read_before_is_known_until_it_changes() {
+    let fixture = Fixture::new();
+    let path = fixture.write("in/file", "data");
+    let remembered = std::sync::Arc::new(crate::volume::Remembered::default());
+    let walk = || fixture.walk("in").unwrap().remembering(remembered.of("ml"), Algorithm::Xxh3);
+    let mut tree = walk();
+    tree.remember(1, &[1]);
+    assert_eq!(tree.known(1), None, "changed too shortly before");
+    tree.walked.seconds += 10;
+    tree.remember(1, &[1]);
+    tree.remember(0, &[2]);
+    assert_eq!((tree.known(1), tree.known(0), tree.known(9)), (Some(vec![1]), None, None));
+    assert_eq!(walk().known(1), Some(vec![1]));
+    let other = fixture.walk("in").unwrap().remembering(remembered.of("other"), Algorithm::Xxh3);
+    assert_eq!(other.known(1), None);
+    assert_eq!(fixture.walk("in").unwrap().known(1), None, "without a memory");
+    fs::write(&path, "longer").unwrap();
+    assert_eq!(tree.known(1), None);
+    // What was read of it may be of before or of after.
+    tree.remember(1, &[3]);
+    fs::write(&path, "atad").unwrap();
+    File::options().write(true).open(&path).unwrap().set_modified(UNIX_EPOCH).unwrap();
+    assert_eq!(walk().known(1), None);
+}

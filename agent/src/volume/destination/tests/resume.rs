@@ -177,14 +177,12 @@ fn without_a_journal_or_after_a_change_it_is_a_strangers() {
     let changes: [(&str, Change); 4] = [
         ("touched", |fixture| {
             let path = fixture.path("out/a");
-            let time = path.metadata().unwrap().modified().unwrap();
+            let before = path.metadata().unwrap();
             File::options().write(true).open(&path).unwrap().write_all(b"atad").unwrap();
-            File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-            // The clock of the file system may not have gone on; a change of the mode is one all the same.
-            while path.metadata().unwrap().ctime_nsec()
-                == fixture.path("out/b").metadata().unwrap().ctime_nsec()
-            {
-                fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+            // Put back is its time, but not that of the last change, as soon as the file system's clock has gone on.
+            while path.metadata().unwrap().ctime_nsec() == before.ctime_nsec() {
+                let file = File::options().write(true).open(&path).unwrap();
+                file.set_modified(before.modified().unwrap()).unwrap();
             }
         }),
         ("replaced", |fixture| {
@@ -245,4 +243,34 @@ fn the_room_that_a_kept_partial_takes_is_not_asked_for_again() {
     destination.take_up().unwrap();
     let occupied = destination.earlier[&0].occupied;
     assert!((1..=1 << 20).contains(&occupied), "{occupied}");
+}
+
+/// Sets the time of the last change back, which only the clock of the file system could: as if the file were old.
+fn aged(memory: &Memory, path: &Path, digest: &[u8]) {
+    let now = identity::now();
+    let later = Time { seconds: now.seconds + 10, ..now };
+    memory.remember(&Identity::of(&rustix::fs::stat(path).unwrap()), Algorithm::Xxh3, digest, later);
+}
+
+#[test]
+fn a_file_that_was_read_before_need_not_be_read_again() {
+    let fixture = Fixture::new();
+    let remembered = Arc::new(crate::volume::Remembered::default());
+    let path = fixture.write("out", "data");
+    let known = |namespace: &str| {
+        let destination = fixture.open("out", WritePolicy::SkipIdentical).unwrap();
+        let mut destination = destination.remembering(remembered.of(namespace));
+        accept(&mut destination, &entry(4, OLD, 7));
+        let stored = StoredFile { index: 0, digest: digest_of("data"), identical: true };
+        let known = destination.partial(0).unwrap().known;
+        destination.commit(&stored, &|| true).unwrap();
+        known
+    };
+    assert_eq!(known("ml"), None);
+    assert_eq!(known("ml"), None, "changed too shortly before it was read");
+    aged(&remembered.of("ml"), &path, &digest_of("data"));
+    assert_eq!(known("ml"), Some(digest_of("data")));
+    assert_eq!(known("other"), None);
+    File::options().write(true).open(&path).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(known("ml"), None, "something happened to it");
 }
