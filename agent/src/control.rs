@@ -8,6 +8,7 @@ pub mod fence;
 pub mod hop;
 pub mod inventory;
 pub mod lease;
+pub mod leftovers;
 pub mod metadata;
 pub mod network;
 pub mod order;
@@ -36,6 +37,7 @@ use tracing::error;
 
 use self::{
     fence::Fence,
+    leftovers::{Kept, Places},
     source_runs::SourceRuns,
     staging::Staging,
     watch::{Change, HopKey, WatchHealth},
@@ -44,7 +46,7 @@ use self::{
 use crate::{
     config::Config,
     metrics::Metrics,
-    volume::{DestinationLocks, Volume},
+    volume::{DestinationLocks, Remembered, Volume},
 };
 
 /// What every hop of this agent shares.
@@ -63,6 +65,8 @@ pub struct HopContext {
     pub workers: Workers,
     /// The workers that send.
     pub source_runs: SourceRuns,
+    /// Digests of files that were read before.
+    pub remembered: Arc<Remembered>,
     /// Staging memory.
     pub staging: Staging,
     /// Whether this agent may still commit.
@@ -88,17 +92,28 @@ pub async fn run_hops(context: Arc<HopContext>, health: Arc<WatchHealth>) {
         watches.spawn(watch::watch(context.client.clone(), node, side, health.clone(), tell.clone()));
     }
     drop(tell);
-    let mut hops = Hops { actors: HashMap::new(), running: JoinSet::new() };
+    let (collect, wanted) = value::channel(None);
+    let volumes = context.volumes.values().cloned().collect();
+    let mut collecting = JoinSet::new();
+    collecting.spawn(leftovers::collect(volumes, wanted));
+    let mut hops =
+        Hops { actors: HashMap::new(), running: JoinSet::new(), places: Places::default(), collect };
     let mut shutdown = context.shutdown.clone();
     tokio::select! {
         () = hops.follow(&context, changes) => error!("no more changes of tasks are followed"),
         // One alone would leave the agent blind on that side.
         Some(ended) = watches.join_next() => error!(?ended, "a watch of tasks has ended"),
+        Some(ended) = collecting.join_next() => error!(?ended, "what dead runs leave is no longer collected"),
         _ = shutdown.wait_for(|ends| *ends) => {}
     }
-    let reported = async { while hops.running.join_next().await.is_some() {} };
+    let Hops { mut running, collect, .. } = hops;
+    drop(collect);
+    let reported = async {
+        while running.join_next().await.is_some() {}
+        while collecting.join_next().await.is_some() {}
+    };
     if tokio::time::timeout(LAST_REPORTS, reported).await.is_err() {
-        error!(hops = hops.running.len(), "hops could not be reported in time");
+        error!(hops = running.len(), "not all hops could be reported, or not all leftovers removed, in time");
     }
 }
 
@@ -107,6 +122,8 @@ pub async fn run_hops(context: Arc<HopContext>, health: Arc<WatchHealth>) {
 struct Hops {
     actors: HashMap<HopKey, value::Sender<Option<Arc<TransferTask>>>>,
     running: JoinSet<()>,
+    places: Places,
+    collect: value::Sender<Option<Kept>>,
 }
 
 impl Hops {
@@ -127,7 +144,11 @@ impl Hops {
     }
 
     fn take(&mut self, context: &Arc<HopContext>, change: Change) {
+        if let Some(kept) = self.places.take(&change) {
+            self.collect.send_replace(Some(kept));
+        }
         match change {
+            Change::Listed(_) => {}
             Change::Seen(key, task) => {
                 if let Some(actor) = self.actors.get(&key) {
                     actor.send_replace(Some(task));

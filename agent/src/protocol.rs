@@ -107,10 +107,9 @@ pub enum FromWorker {
     /// Target only: a part of the manifest as it came over the stream; the part with `totals` is the last. Control
     /// prepares the destination and answers with `Partials`, as many as its window allows.
     Manifest { hop: HopId, entries: Vec<Entry>, totals: Option<Totals> },
-    /// Target only: the first `length` bytes of a partial file have this digest and were synced.
+    /// Target only: the first `length` bytes of a partial file have this digest and were synced. 0: what was durable is
+    /// about to be written over.
     Durable { hop: HopId, index: u32, length: u64, digest: Vec<u8> },
-    /// Target only: what stands at these places of the destination has these digests.
-    Compared { hop: HopId, files: Vec<FileDigest> },
     /// Target only: these files are complete in their partials, verified against the source's digest and synced.
     Stored { hop: HopId, files: Vec<StoredFile> },
     /// Target only: every file is stored and the stream has ended well. Control commits and answers `Finished`.

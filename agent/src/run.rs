@@ -115,6 +115,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         instance,
         volumes,
         locks: DestinationLocks::default(),
+        remembered: Arc::default(),
         workers,
         fence: fence.clone(),
         metrics,
@@ -167,22 +168,7 @@ async fn hops(context: Arc<HopContext>, fence: Fence, watches: Arc<WatchHealth>)
         _ = tokio::time::timeout(WORKER_WITHIN, facts.wait_for(Option::is_some)) => {}
         _ = shutdown.wait_for(|ends| *ends) => return,
     }
-    let volumes: Vec<Arc<Volume>> = context.volumes.values().cloned().collect();
-    // Before the first hop: later it could meet a partial file that is just being made.
-    let collected =
-        tokio::task::spawn_blocking(move || volumes.iter().for_each(|volume| collect_leftovers(volume)));
-    if let Err(failure) = collected.await {
-        error!(%failure, "partial files of an earlier start could not be looked for");
-    }
     control::run_hops(context, watches).await;
-}
-
-fn collect_leftovers(volume: &Volume) {
-    match volume.collect_leftovers() {
-        Ok(0) => {}
-        Ok(files) => info!(volume = volume.name, files, "partial files of an earlier start removed"),
-        Err(failure) => warn!(volume = volume.name, %failure, "partial files could not be removed"),
-    }
 }
 
 async fn end(mut tasks: JoinSet<()>, connection: Connection) {

@@ -5,9 +5,12 @@ pub mod beneath;
 pub mod destination;
 pub mod filter;
 mod identity;
+mod journal;
 mod leftovers;
 pub mod lock;
 pub mod path;
+mod place;
+mod remembered;
 pub mod tree;
 
 use std::io;
@@ -19,8 +22,10 @@ use rustix::fs::{Mode, OFlags, fstat, fstatvfs};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-pub use destination::{Committed, Destination};
+pub use destination::{Committed, Destination, OpenedPartial, Resume};
 pub use lock::{DestinationLock, DestinationLocks};
+pub use place::RunPlace;
+pub use remembered::{Memory, Remembered};
 pub use tree::SourceTree;
 
 use crate::protocol::Failure;
@@ -53,6 +58,7 @@ pub struct Volume {
     root: OwnedFd,
     canonical: PathBuf,
     device: u64,
+    open_places: leftovers::OpenPlaces,
 }
 
 /// Room on a volume's file system.
@@ -86,6 +92,7 @@ impl Volume {
             root,
             canonical,
             device,
+            open_places: leftovers::OpenPlaces::default(),
         })
     }
 
@@ -101,10 +108,11 @@ impl Volume {
         Ok(Space { capacity: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
     }
 
-    /// Removes partial files that a dead agent has left. Those that some process still holds locked stay. To be called
-    /// at start, before the first [`Destination`] is opened. Gives the number of files removed.
-    pub fn collect_leftovers(&self) -> io::Result<u64> {
-        if self.read_only { Ok(0) } else { leftovers::collect(self.root()) }
+    /// Removes what dead runs have left: partial files and journals of every place that is not to be kept, and all that
+    /// stands under names of earlier layouts. What this process works on stays, and so does a file that any process still
+    /// holds locked. Gives the number of files removed.
+    pub fn collect_leftovers(&self, keep: impl Fn(&RunPlace) -> bool) -> io::Result<u64> {
+        if self.read_only { Ok(0) } else { leftovers::collect(self.root(), &self.open_places, keep) }
     }
 
     /// Its directory without symbolic links, for messages and locks.

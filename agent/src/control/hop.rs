@@ -18,7 +18,7 @@ use tracing::warn;
 use super::{HopContext, order, report::Report};
 use crate::{
     protocol::{Failure, StreamOptions},
-    volume::Volume,
+    volume::{Memory, RunPlace, Volume},
 };
 
 /// The task as the watch last showed it; `None` when it is gone.
@@ -129,6 +129,16 @@ impl Hop {
         self.task.namespace().unwrap_or_default()
     }
 
+    /// Where the target keeps what is not complete yet, for this attempt and the next.
+    pub fn place(&self) -> RunPlace {
+        place(&self.task)
+    }
+
+    /// What the job's namespace knows of files that were read before.
+    pub fn memory(&self) -> Memory {
+        self.context.remembered.of(&self.namespace())
+    }
+
     /// Whether both ends are on this node and share its staging memory.
     pub fn within_node(&self) -> bool {
         self.task.spec.source.node_name == self.task.spec.target.node_name
@@ -225,9 +235,18 @@ impl Ending {
             order::Order::Cancel => Some(Ending::Cancelled),
             order::Order::Restarted => Some(Ending::Failed(Failure::new(
                 Reason::AgentRestarted,
-                "the agent was restarted while it worked on the task; its workers are gone and its partial files removed",
+                "the agent was restarted while it worked on the task; its workers are gone; the next attempt goes on from what was durable",
             ))),
         }
+    }
+}
+
+/// Where a task's target keeps what is not complete yet.
+pub fn place(task: &TransferTask) -> RunPlace {
+    RunPlace {
+        job_uid: task.spec.job_ref.uid.clone(),
+        run: task.spec.run,
+        destination: task.spec.target.destination.clone(),
     }
 }
 

@@ -13,10 +13,10 @@ use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, task::status::TargetS
 use crate::{
     metrics::Metrics,
     protocol::{
-        Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW,
+        Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW, Prefix,
         entry::{Entry, Totals},
     },
-    volume::{Committed, Destination},
+    volume::{Committed, Destination, OpenedPartial, Resume},
 };
 
 /// Partial files of one message, with their descriptors.
@@ -83,6 +83,13 @@ impl Received {
                 }
                 self.open_more()
             }
+            FromWorker::Durable { index, length, digest, .. } => {
+                // Said of a file that was committed meanwhile, it says nothing any more.
+                if self.destination.is_being_written(index) {
+                    self.destination.durable(index, length, &digest)?;
+                }
+                Ok(Arrival::Nothing)
+            }
             FromWorker::Progress { counters, .. } => {
                 self.counters = counters;
                 Ok(Arrival::Nothing)
@@ -110,9 +117,9 @@ impl Received {
             // A file may bring two descriptors.
             while descriptors.len() + 2 <= MAX_DESCRIPTORS && self.open < OPEN_WINDOW {
                 let Some(index) = self.to_open.pop_front() else { break };
-                let (partial, existing) = self.destination.partial(index)?;
-                let compare = existing.is_some();
-                files.push(FileToWrite { index, compare, known: None, prefix: None });
+                let OpenedPartial { partial, existing, resume, known } = self.destination.partial(index)?;
+                let prefix = resume.map(|Resume { length, digest }| Prefix { length, digest });
+                files.push(FileToWrite { index, compare: existing.is_some(), known, prefix });
                 descriptors.push(partial);
                 descriptors.extend(existing);
                 self.open += 1;
@@ -140,6 +147,11 @@ impl Received {
         Ok(Arrival::Done(self.destination.finish(self.algorithm, may_commit)?))
     }
 
+    /// Keeps for the next attempt what is durable.
+    pub fn keep(&mut self) {
+        self.destination.keep();
+    }
+
     /// Whether progress shall be written now.
     pub fn progress_due(&mut self, every: Duration) -> bool {
         let due = self.changed && self.last_progress.elapsed() >= every;
@@ -158,15 +170,16 @@ impl Received {
             half.files_total = number(totals.files);
         }
         half.bytes_done = number(self.counters.bytes);
+        half.bytes_resumed = number(self.counters.resumed);
         half.files_done = number(self.committed + self.skipped);
         half.files_skipped = number(self.skipped);
         half.chunks_resent = number(self.counters.resent);
         let (bytes, resent, committed, skipped) = self.counted;
-        metrics.bytes(namespace, "received", self.counters.bytes.saturating_sub(bytes));
+        let received = self.counters.bytes.saturating_sub(self.counters.resumed);
+        metrics.bytes(namespace, "received", received.saturating_sub(bytes));
         metrics.verify_failures(self.counters.resent.saturating_sub(resent));
         metrics.files("committed", self.committed - committed);
         metrics.files("skipped", self.skipped - skipped);
-        self.counted =
-            (self.counters.bytes.max(bytes), self.counters.resent.max(resent), self.committed, self.skipped);
+        self.counted = (received.max(bytes), self.counters.resent.max(resent), self.committed, self.skipped);
     }
 }

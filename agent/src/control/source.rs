@@ -108,7 +108,8 @@ async fn phases(
     seat.send(ToWorker::OpenSource { hop: seat.hop, stream }, Vec::new()).await?;
     let tree = walk
         .await
-        .map_err(|error| Failure::new(Reason::IoError, format!("walking the source failed: {error}")))??;
+        .map_err(|error| Failure::new(Reason::IoError, format!("walking the source failed: {error}")))??
+        .remembering(hop.memory(), hop.algorithm());
 
     let metadata = events::prepared(&mut seat.events).await?;
     report.set(Half::Source(SourceSide {
@@ -147,13 +148,17 @@ async fn feed(hop: &Hop, seat: &mut Seat, tree: &SourceTree) -> Result<(), Failu
             let descriptors: Vec<OwnedFd> = tokio::task::block_in_place(|| {
                 batch.iter().map(|index| tree.open(*index)).collect::<Result<_, _>>()
             })?;
-            let files = batch.iter().map(|index| FileToRead { index: *index, known: None }).collect();
+            let files =
+                batch.iter().map(|index| FileToRead { index: *index, known: tree.known(*index) }).collect();
             seat.send(ToWorker::Files { hop: seat.hop, files }, descriptors).await?;
             opened += batch.len();
         }
         match events::next(&mut seat.events).await? {
-            FromWorker::Consumed { below, .. } => {
-                consumed = files.partition_point(|index| *index < below).max(consumed)
+            FromWorker::Consumed { below, digests, .. } => {
+                consumed = files.partition_point(|index| *index < below).max(consumed);
+                tokio::task::block_in_place(|| {
+                    digests.iter().for_each(|file| tree.remember(file.index, &file.digest));
+                });
             }
             FromWorker::Progress { counters, .. } => {
                 hop.context.metrics.bytes(&hop.namespace(), "sent", counters.bytes.saturating_sub(reported));

@@ -187,7 +187,6 @@ fn hop_of(message: &FromWorker) -> Option<HopId> {
         | FromWorker::Consumed { hop, .. }
         | FromWorker::Manifest { hop, .. }
         | FromWorker::Durable { hop, .. }
-        | FromWorker::Compared { hop, .. }
         | FromWorker::Stored { hop, .. }
         | FromWorker::Received { hop, .. }
         | FromWorker::Sent { hop, .. }

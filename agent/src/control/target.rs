@@ -4,9 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 use nixl_transfer_crds::{
-    Reason,
+    Reason, TransferTask,
     task::{
         Side, SideState,
         status::{Operation, OperationKind, OperationState, TargetSide},
@@ -18,7 +17,7 @@ use uuid::Uuid;
 use super::{
     events,
     hop::{Ending, Hop},
-    network,
+    leftovers, network,
     order::Order,
     receive::{Arrival, Received},
     report::{Half, Report},
@@ -85,10 +84,30 @@ async fn receive(hop: &Hop, report: &Report, half: &mut TargetSide) -> Ending {
     if let Some(worker) = held.worker.take() {
         end(worker).await;
     }
-    if let Some(received) = held.received.take() {
-        tokio::task::block_in_place(|| drop(received));
+    if let Some(mut received) = held.received.take() {
+        let another = another_may_follow(&ending, hop.updates.borrow().as_deref());
+        tokio::task::block_in_place(|| {
+            if another {
+                received.keep();
+            }
+            drop(received);
+        });
     }
     ending
+}
+
+/// Whether what is durable is kept for a further attempt. What had no room must give it back, and what came out wrong once
+/// is not built upon. `task` is the latest version; `None` when it is gone.
+fn another_may_follow(ending: &Ending, task: Option<&TransferTask>) -> bool {
+    let passes = match ending {
+        Ending::Succeeded => false,
+        Ending::Cancelled => true,
+        Ending::Failed(failure) => {
+            failure.reason.is_retryable()
+                && !matches!(failure.reason, Reason::InsufficientSpace | Reason::IntegrityError)
+        }
+    };
+    passes && task.is_some_and(leftovers::keeps)
 }
 
 /// Ends the worker and waits for the proof. Without it nothing may be reported: its memory could still be written.
@@ -111,10 +130,11 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
     let share = hop.context.staging.take(&spec.transport, hop.within_node(), hop.pending()).await?;
     let staging = held.staging.insert(share);
     let _registered = hop.context.metrics.registered(staging.bytes);
-    let task_uid = hop.task.uid().unwrap_or_default();
     let destination = tokio::task::block_in_place(|| {
-        Destination::open(&volume, &spec.target.volume.path, spec.write_policy, &task_uid, lock)
+        let (path, policy, node) = (&spec.target.volume.path, spec.write_policy, &spec.source.node_name);
+        Destination::open(&volume, path, policy, &hop.place(), node, hop.algorithm(), lock)
     })?;
+    let destination = destination.remembering(hop.memory());
     let received = held.received.insert(Received::new(destination, hop.algorithm()));
 
     let worker = held.worker.insert(hop.context.workers.take(&network).await?);
@@ -242,6 +262,43 @@ mod tests {
 
     async fn is_pending(mut future: Pin<&mut impl Future<Output = ()>>) -> bool {
         poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
+    }
+
+    #[test]
+    fn what_is_kept_for_a_further_attempt() {
+        let task = |discard: bool, deleted: bool| -> TransferTask {
+            let deletion = deleted.then_some("2026-01-01T00:00:00Z");
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "nixl-transfer.io/v1alpha1", "kind": "TransferTask",
+                "metadata": {"name": "t", "deletionTimestamp": deletion},
+                "spec": {
+                    "jobRef": {"name": "j", "uid": "1"}, "run": 1, "attempt": 0, "failures": 0, "direction": "Write",
+                    "source": {"nodeName": "a", "instance": "i", "volume": {"name": "v", "path": "p"}},
+                    "target": {"nodeName": "b", "nodeUID": "n", "instance": "i", "destination": "d",
+                               "volume": {"name": "v", "path": "p"}},
+                    "transport": {}, "integrity": {}, "writePolicy": "Overwrite",
+                    "deadlines": {"pendingSeconds": 1, "progressSeconds": 1}, "cancel": true, "discard": discard
+                }
+            }))
+            .unwrap()
+        };
+        let failed = |reason| Ending::Failed(Failure::new(reason, "so"));
+        for (ending, expected) in [
+            (Ending::Succeeded, false),
+            (Ending::Cancelled, true),
+            (failed(Reason::PeerLost), true),
+            (failed(Reason::AgentRestarted), true),
+            (failed(Reason::AgentNotReady), true),
+            (failed(Reason::SourceChanged), true),
+            (failed(Reason::InsufficientSpace), false),
+            (failed(Reason::IntegrityError), false),
+            (failed(Reason::DestinationExists), false),
+        ] {
+            assert_eq!(another_may_follow(&ending, Some(&task(false, false))), expected, "{ending:?}");
+            assert!(!another_may_follow(&ending, Some(&task(true, false))), "{ending:?}");
+            assert!(!another_may_follow(&ending, Some(&task(false, true))), "{ending:?}");
+            assert!(!another_may_follow(&ending, None), "{ending:?}");
+        }
     }
 
     /// Until then a peer may write into its memory, and it into its files.

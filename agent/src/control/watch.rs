@@ -24,6 +24,8 @@ pub enum Change {
     Seen(HopKey, Arc<TransferTask>),
     /// The task is gone.
     Gone(HopKey),
+    /// Every task of that side was seen.
+    Listed(Side),
 }
 
 /// When each watch was last known to be alive.
@@ -110,7 +112,7 @@ impl follow::Sink<TransferTask> for Sink {
                         return false;
                     }
                 }
-                true
+                self.changes.send(Change::Listed(self.side)).await.is_ok()
             }
             follow::Change::Put(task) => self.see(task).await,
             follow::Change::Gone(metadata) => {

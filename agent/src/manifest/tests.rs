@@ -11,7 +11,10 @@ fn directory(path: &str) -> Entry {
 }
 
 fn file(path: &str, size: u64) -> Entry {
-    Entry { path: RelativePath(path.into()), kind: EntryKind::File { size, mode: 0o644, mtime: TIME } }
+    Entry {
+        path: RelativePath(path.into()),
+        kind: EntryKind::File { size, mode: 0o644, mtime: TIME, inode: 1 },
+    }
 }
 
 fn link(path: &str, target: &str) -> Entry {
@@ -34,7 +37,12 @@ fn what_is_taken_and_what_is_not() {
     let path = Some(Reason::InvalidPath);
     let bad_time = Entry {
         path: RelativePath(b"t".to_vec()),
-        kind: EntryKind::File { size: 0, mode: 0, mtime: Time { seconds: 0, nanoseconds: NANOSECONDS } },
+        kind: EntryKind::File {
+            size: 0,
+            mode: 0,
+            mtime: Time { seconds: 0, nanoseconds: NANOSECONDS },
+            inode: 1,
+        },
     };
     for (entries, expected) in [
         (vec![], integrity),
@@ -85,7 +93,8 @@ fn a_trees_digest_is_over_its_lines() {
 #[test]
 fn modes_and_times_are_no_content() {
     let mut other = file("", 1);
-    other.kind = EntryKind::File { size: 1, mode: 0o600, mtime: Time { seconds: 9, nanoseconds: 9 } };
+    other.kind =
+        EntryKind::File { size: 1, mode: 0o600, mtime: Time { seconds: 9, nanoseconds: 9 }, inode: 2 };
     let trees = [
         [directory(""), Entry { path: RelativePath(b"a".to_vec()), ..file("", 1) }],
         [directory(""), Entry { path: RelativePath(b"a".to_vec()), ..other }],

@@ -34,6 +34,8 @@ pub enum EntryKind {
         mode: u32,
         /// Last modification.
         mtime: Time,
+        /// Its number on the source's file system: tells a file that was replaced by one of the same size and time.
+        inode: u64,
     },
     /// A symbolic link that stays inside the tree.
     Link {

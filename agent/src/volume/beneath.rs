@@ -87,6 +87,14 @@ pub fn failure(doing: &str, place: &str, error: Errno) -> Failure {
     Failure::new(reason, format!("{doing} {place}: {why}"))
 }
 
+/// As [`failure`], for an error that comes through the standard library.
+pub fn io_failure(doing: &str, place: &str, error: &io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(code) => failure(doing, place, Errno::from_raw_os_error(code)),
+        None => Failure::new(Reason::IoError, format!("{doing} {place}: {error}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,47 +5,99 @@ pub mod attributes;
 mod check;
 mod commit;
 mod directories;
+mod earlier;
+mod parents;
+mod partials;
 
-use std::collections::{BTreeSet, HashMap};
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, WritePolicy, names::RESERVED_DIRECTORY};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, unlinkat};
+use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, WritePolicy};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
-use super::identity::Identity;
+use super::identity::{self, Identity};
+use super::journal::{Book, Journal, Record};
 use super::path::VolumePath;
-use super::{DestinationLock, Volume, beneath, leftovers};
-use crate::manifest;
-use crate::protocol::entry::{Entry, EntryKind, Totals};
+use super::place::{RunPlace, partial_name};
+use super::{DestinationLock, Memory, Volume, beneath};
+use crate::protocol::entry::{Entry, EntryKind, Time, Totals};
 use crate::protocol::{Failure, StoredFile};
+use crate::{digest, manifest};
+pub use earlier::Resume;
+use parents::{DirectoryId, Parents};
+use partials::Partials;
 
-/// One hop's destination. Dropping it removes the partial files; the worker that wrote them must be gone by then.
+/// One hop's destination. Dropping it removes what the hop has not completed, unless it is to be kept for the next attempt;
+/// the worker that wrote the partial files must be gone by then.
 #[derive(Debug)]
 pub struct Destination {
     volume: Arc<Volume>,
     path: VolumePath,
     policy: WritePolicy,
+    algorithm: Algorithm,
+    source_node: String,
+    journal: Journal,
     partials: Partials,
     entries: Vec<Entry>,
     /// Bytes of their paths and links.
     text: usize,
     /// Known when the manifest is complete and was found good.
     totals: Option<Totals>,
+    /// What the journal said, until it is matched with the complete manifest.
+    book: Book,
+    /// What earlier attempts have left of each entry.
+    earlier: earlier::Left,
     files: HashMap<u32, FileState>,
     /// Directories that got a new name in them; synced at the end, each once.
-    touched: BTreeSet<Vec<u8>>,
+    touched: BTreeMap<Vec<u8>, DirectoryId>,
+    parents: Parents,
+    keep: bool,
+    memory: Option<Memory>,
     _lock: DestinationLock,
 }
 
 /// How far a file is.
 #[derive(Debug)]
 enum FileState {
-    /// A partial file exists; the file at the destination that is compared with it, if one is.
-    Partial { inode: u64, compared: Option<Identity> },
+    /// A partial file exists.
+    Partial {
+        inode: u64,
+        /// The journal says of it that some of it is on disk.
+        durable: bool,
+        /// The file at the destination that is compared with it, if one is.
+        compared: Option<Compared>,
+    },
     /// It is at the destination.
     Committed { digest: Vec<u8> },
+}
+
+impl FileState {
+    fn is_durable(&self) -> bool {
+        matches!(self, Self::Partial { durable: true, .. })
+    }
+}
+
+/// A file at the destination that may turn out to have the same content.
+#[derive(Clone, Copy, Debug)]
+struct Compared {
+    file: Identity,
+    /// Before this nobody has read it.
+    since: Time,
+}
+
+/// What a worker gets for a file.
+#[derive(Debug)]
+pub struct OpenedPartial {
+    /// The partial file, locked by this descriptor: empty, or just as long as `resume` says.
+    pub partial: OwnedFd,
+    /// The file at the destination, when it has the right size and its content may turn out to be the same.
+    pub existing: Option<OwnedFd>,
+    /// What the partial file holds already. Nobody has looked yet whether its bytes have the digest.
+    pub resume: Option<Resume>,
+    /// The digest of `existing`, when it is known and has not changed since: it need not be read.
+    pub known: Option<Vec<u8>>,
 }
 
 /// What became of a file.
@@ -57,26 +109,20 @@ pub enum Committed {
     Skipped,
 }
 
-/// The task's directory of partial files.
-#[derive(Debug)]
-struct Partials {
-    reserved: OwnedFd,
-    directory: OwnedFd,
-    /// How messages name it.
-    place: String,
-    task: String,
-}
-
 impl Destination {
-    /// Takes up a destination. Makes nothing but the directory for partial files.
+    /// Takes up a destination, where an earlier attempt of the same place has left it if one has. Makes nothing but the
+    /// directory for partial files. `source_node` is the node that sends, `algorithm` the one of all digests.
     ///
     /// # Errors
-    /// `VolumeReadOnly`, `InvalidPath`, and what the file system says.
+    /// `VolumeReadOnly`, `InvalidPath`, `DestinationBusy` while another process is at work on the place, and what the file
+    /// system says.
     pub fn open(
         volume: &Arc<Volume>,
         path: &str,
         policy: WritePolicy,
-        task_uid: &str,
+        place: &RunPlace,
+        source_node: &str,
+        algorithm: Algorithm,
         lock: DestinationLock,
     ) -> Result<Self, Failure> {
         if volume.read_only {
@@ -84,19 +130,33 @@ impl Destination {
             return Err(Failure::new(Reason::VolumeReadOnly, message));
         }
         let path = volume.parse(path)?;
-        let partials = Partials::open(volume, task_uid)?;
+        let (partials, journal, book) = Partials::open(volume, place, algorithm, source_node)?;
         Ok(Self {
             volume: Arc::clone(volume),
             path,
             policy,
+            algorithm,
+            source_node: source_node.to_owned(),
+            journal,
             partials,
             entries: Vec::new(),
             text: 0,
             totals: None,
+            book,
+            earlier: HashMap::new(),
             files: HashMap::new(),
-            touched: BTreeSet::new(),
+            touched: BTreeMap::new(),
+            parents: Parents::default(),
+            keep: false,
+            memory: None,
             _lock: lock,
         })
+    }
+
+    /// Has it know digests of files that were read before.
+    pub fn remembering(mut self, memory: Memory) -> Self {
+        self.memory = Some(memory);
+        self
     }
 
     /// Takes a part of the manifest. With the last one, which has `totals`, all of it is checked against the rules and
@@ -120,7 +180,8 @@ impl Destination {
         self.entries.extend(entries);
         if let Some(totals) = totals {
             manifest::check(&self.entries, totals)?;
-            check::against_destination(&self.volume, &self.path, self.policy, &self.entries)?;
+            self.take_up()?;
+            check::against_destination(&self.volume, &self.path, self.policy, &self.entries, &self.earlier)?;
             self.make_directories()?;
             self.totals = Some(totals);
         }
@@ -144,9 +205,11 @@ impl Destination {
         files.filter_map(|(index, _)| u32::try_from(index).ok())
     }
 
-    /// Makes the partial file for an entry, locked by its descriptor, and gives the file that stands at the destination
-    /// beside it when it may turn out to be identical.
-    pub fn partial(&mut self, index: u32) -> Result<(OwnedFd, Option<OwnedFd>), Failure> {
+    /// The partial file for an entry, with what there is of it already. Once per file.
+    ///
+    /// # Errors
+    /// `DestinationBusy` while an earlier attempt's worker still holds it, and what the file system says.
+    pub fn partial(&mut self, index: u32) -> Result<OpenedPartial, Failure> {
         let (path, size) = self.file(index)?;
         if self.files.contains_key(&index) {
             return Err(Failure::new(
@@ -154,21 +217,77 @@ impl Destination {
                 format!("{} was begun before", self.volume.place(&path)),
             ));
         }
-        let file = self.partials.create(index)?;
-        let inode = fstat(&file).map_err(|error| self.volume.failure("reading", &path, error))?.st_ino;
-        let (standing, compared) = match self.policy {
-            WritePolicy::SkipIdentical => self.standing(&path, size)?.unzip(),
-            WritePolicy::Overwrite | WritePolicy::FailIfExists => (None, None),
+        let name = self.partial_name(index)?;
+        let mut resume = self.earlier.get(&index).and_then(|earlier| earlier.resume.clone());
+        let resumed = match &resume {
+            Some(resume) => self.partials.resume(&name, resume.length)?,
+            None => None,
         };
-        self.files.insert(index, FileState::Partial { inode, compared });
-        Ok((file, standing))
+        let partial = match resumed {
+            Some(partial) => partial,
+            None => {
+                if resume.take().is_some() {
+                    self.forget(index);
+                }
+                self.partials.create(&name)?
+            }
+        };
+        let inode = fstat(&partial).map_err(|error| self.volume.failure("reading", &path, error))?.st_ino;
+        let since = identity::now();
+        let (existing, file) = self.existing(index, &path, size)?.unzip();
+        let known = file.zip(self.memory.as_ref());
+        let known = known.and_then(|(file, memory)| memory.known(&file, self.algorithm));
+        let compared = file.map(|file| Compared { file, since });
+        self.files.insert(index, FileState::Partial { inode, durable: resume.is_some(), compared });
+        Ok(OpenedPartial { partial, existing, resume, known })
+    }
+
+    /// Whether the file was begun and is not committed yet.
+    pub fn is_being_written(&self, index: u32) -> bool {
+        matches!(self.files.get(&index), Some(FileState::Partial { .. }))
+    }
+
+    /// The worker has synced the first `length` bytes of a partial file, and this is their digest: the next attempt may go
+    /// on from there. Before a worker writes over what was said to be durable it must say so with `length` 0.
+    ///
+    /// # Errors
+    /// `IntegrityError` when that cannot be.
+    pub fn durable(&mut self, index: u32, length: u64, digest: &[u8]) -> Result<(), Failure> {
+        let (path, size) = self.file(index)?;
+        let Some(FileState::Partial { inode, .. }) = self.files.get(&index) else {
+            return Err(self.disagrees(&path, "is called durable and is not being written"));
+        };
+        let there = self.partials.look(&self.partial_name(index)?, length)?;
+        if length > size
+            || digest.len() != digest::length(self.algorithm)
+            || there.is_none_or(|stat| stat.st_ino != *inode)
+        {
+            return Err(self.disagrees(&path, &format!("cannot have {length} bytes that are durable")));
+        }
+        if length == 0 {
+            self.forget(index);
+        } else if let Some(entry) = self.entries.get(index as usize)
+            && let Some(source) = earlier::source_file(entry)
+        {
+            let (path, digest) = (entry.path.0.clone(), digest.to_vec());
+            self.journal.append(&Record::Durable { path, source, length, digest });
+        }
+        if let Some(FileState::Partial { durable, .. }) = self.files.get_mut(&index) {
+            *durable = length > 0;
+        }
+        Ok(())
+    }
+
+    /// Keeps for the next attempt, when this is dropped, what is durable and what the journal says.
+    pub fn keep(&mut self) {
+        self.keep = true;
     }
 
     /// Gives a stored file its name, or leaves the identical one alone. `may_commit` is asked right before.
     ///
     /// # Errors
     /// `AgentNotReady` when `may_commit` says no; `IntegrityError` when the partial is not what it should be;
-    /// `DestinationExists` when something has come to stand there.
+    /// `DestinationExists` when something has come to stand there; `IoError` when what was compared stands there no more.
     pub fn commit(&mut self, file: &StoredFile, may_commit: &dyn Fn() -> bool) -> Result<Committed, Failure> {
         self.commit_file(file, may_commit)
     }
@@ -215,100 +334,70 @@ impl Destination {
         }
     }
 
-    /// The regular file of that size which stands at a place.
-    fn standing(&self, path: &VolumePath, size: u64) -> Result<Option<(OwnedFd, Identity)>, Failure> {
+    /// Name of the partial file of an entry.
+    fn partial_name(&self, index: u32) -> Result<String, Failure> {
+        let entry = self.entries.get(index as usize);
+        entry
+            .map(|entry| partial_name(&entry.path.0))
+            .ok_or_else(|| Failure::new(Reason::IntegrityError, format!("there is no entry {index}")))
+    }
+
+    /// Takes back what the journal says of an entry's partial file. To be done before that is no longer true.
+    fn forget(&mut self, index: u32) {
+        if let Some(entry) = self.entries.get(index as usize) {
+            self.journal.append(&Record::Forgotten { path: entry.path.0.clone() });
+        }
+    }
+
+    /// The file at an entry's place, if it has the right size and is one to compare: any under `SkipIdentical`, else only
+    /// what an earlier attempt of this run has put there.
+    fn existing(
+        &self,
+        index: u32,
+        path: &VolumePath,
+        size: u64,
+    ) -> Result<Option<(OwnedFd, Identity)>, Failure> {
+        let page = self.page(index);
+        if self.policy != WritePolicy::SkipIdentical && page.is_none() {
+            return Ok(None);
+        }
         let (handle, stat) = match beneath::locate(self.volume.root(), path) {
             Ok(located) => located,
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(self.volume.failure("opening", path, error)),
         };
-        if beneath::kind(&stat) != FileType::RegularFile || u64::try_from(stat.st_size) != Ok(size) {
+        let identity = Identity::of(&stat);
+        let wanted =
+            self.policy == WritePolicy::SkipIdentical || page.is_some_and(|page| page.is_ours(&identity));
+        if beneath::kind(&stat) != FileType::RegularFile || identity.size != size || !wanted {
             return Ok(None);
         }
         let opened = beneath::read_located(&handle);
-        opened
-            .map(|file| Some((file, Identity::of(&stat))))
-            .map_err(|error| self.volume.failure("opening", path, error))
+        opened.map(|file| Some((file, identity))).map_err(|error| self.volume.failure("opening", path, error))
+    }
+
+    fn disagrees(&self, path: &VolumePath, what: &str) -> Failure {
+        Failure::new(Reason::IntegrityError, format!("{} {what}", self.volume.place(path)))
     }
 }
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        self.partials.remove(&self.files);
-    }
-}
-
-impl Partials {
-    fn open(volume: &Volume, task: &str) -> Result<Self, Failure> {
-        let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        if task.is_empty() || task.len() > 64 || !task.bytes().all(safe) {
-            return Err(Failure::new(Reason::InvalidSpec, "the task has no usable UID"));
-        }
-        let place = format!("{RESERVED_DIRECTORY}/{task} in volume {}", volume.name);
-        let open = || {
-            let reserved = leftovers::reserved_directory(volume.root())?;
-            let directory = leftovers::make_directory(reserved.as_fd(), task)?;
-            Ok((reserved, directory))
-        };
-        let (reserved, directory) = open().map_err(|error| beneath::failure("making", &place, error))?;
-        // An agent that died while it worked on this very task may have left something.
-        leftovers::collect_task(&directory)
-            .map_err(|error| Failure::new(Reason::IoError, format!("emptying {place}: {error}")))?;
-        Ok(Self { reserved, directory, place, task: task.to_owned() })
-    }
-
-    /// A new partial file. Its lock must be had: a holder of another descriptor would be an earlier attempt, alive.
-    fn create(&self, index: u32) -> Result<OwnedFd, Failure> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let file =
-            match beneath::open_bytes(self.directory.as_fd(), index.to_string().as_bytes(), flags, mode) {
-                Ok(file) => file,
-                Err(Errno::EXIST) => {
-                    let message = format!(
-                        "partial file {index} of {} is held by an earlier attempt that still lives",
-                        self.place
-                    );
-                    return Err(Failure::new(Reason::DestinationBusy, message));
-                }
-                Err(error) => return Err(beneath::failure("making a partial file in", &self.place, error)),
-            };
-        match leftovers::try_lock(&file) {
-            Ok(true) => Ok(file),
-            Ok(false) => {
-                let message = format!("partial file {index} of {} is locked by another process", self.place);
-                Err(Failure::new(Reason::DestinationBusy, message))
-            }
-            Err(error) => Err(beneath::failure("locking a partial file in", &self.place, error)),
-        }
-    }
-
-    fn unlink(&self, name: &str) {
-        match unlinkat(&self.directory, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            // The next start of the agent tries again.
-            Err(error) => tracing::warn!(task = self.task, %error, "a partial file could not be removed"),
-        }
-    }
-
-    fn remove(&self, files: &HashMap<u32, FileState>) {
-        for (index, state) in files {
-            if matches!(state, FileState::Partial { .. }) {
-                self.unlink(&index.to_string());
+        let kept = if self.keep { self.worth_keeping() } else { Default::default() };
+        // This attempt's own, whoever holds them: its worker is gone.
+        for (index, state) in &self.files {
+            if let (FileState::Partial { .. }, Ok(name)) = (state, self.partial_name(*index))
+                && !kept.contains(&name)
+            {
+                self.partials.unlink(&name);
             }
         }
-        self.unlink(LINK);
-        match unlinkat(&self.reserved, self.task.as_str(), AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => {
-                tracing::warn!(task = self.task, %error, "the directory of partial files could not be removed")
-            }
+        self.partials.sweep(&kept);
+        if !self.keep || (kept.is_empty() && !self.journal.is_useful()) {
+            self.partials.remove();
         }
     }
 }
-
-/// Name of a symbolic link that is being made, among the partial files.
-const LINK: &str = "link";
 
 #[cfg(test)]
 mod tests;

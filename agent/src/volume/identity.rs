@@ -1,4 +1,4 @@
-//! What tells whether a file is still the one that was seen before. Pure.
+//! What tells whether a file is still the one that was seen before. Pure, but for the clock.
 
 use rustix::fs::Stat;
 
@@ -8,12 +8,12 @@ use crate::protocol::entry::Time;
 /// back is seen too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
-    device: u64,
-    inode: u64,
+    pub(super) device: u64,
+    pub(super) inode: u64,
     /// Bytes.
     pub(super) size: u64,
-    modified: Time,
-    changed: Time,
+    pub(super) modified: Time,
+    pub(super) changed: Time,
 }
 
 impl Identity {
@@ -26,6 +26,28 @@ impl Identity {
             changed: time(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
+
+    /// All of it that a change of its name leaves alone.
+    pub(super) fn unnamed(&self) -> Unnamed {
+        let Self { device, inode, size, modified, .. } = *self;
+        Unnamed { device, inode, size, modified }
+    }
+}
+
+/// A file at one moment, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unnamed {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    /// Bytes.
+    pub(super) size: u64,
+    pub(super) modified: Time,
+}
+
+/// The present, by the clock that file systems go by.
+pub(super) fn now() -> Time {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    Time { seconds: now.tv_sec, nanoseconds: u32::try_from(now.tv_nsec).unwrap_or(0) }
 }
 
 /// Length in bytes.

@@ -1,14 +1,41 @@
-//! The reserved directory at a volume's root: one directory per task, in it the partial files. Finds and removes what
-//! dead agents have left. Does I/O.
+//! The reserved directory at a volume's root: one directory per run, in it the partial files and the journal. Finds and
+//! removes what dead runs have left. Does I/O.
 
+use std::collections::HashSet;
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use nixl_transfer_crds::names::RESERVED_DIRECTORY;
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, chmodat, flock, unlinkat};
 use rustix::io::Errno;
 
 use super::beneath;
+use super::journal::JOURNAL;
+use super::place::RunPlace;
+
+/// The run directories of a volume that this process works in. Nothing is collected there, and nobody begins there
+/// while it is collected.
+#[derive(Debug, Default)]
+pub(super) struct OpenPlaces(Mutex<HashSet<String>>);
+
+impl OpenPlaces {
+    /// False when it is taken.
+    pub(super) fn take(&self, key: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned())
+    }
+
+    pub(super) fn give_back(&self, key: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// Does it while nobody can take the place, unless somebody has.
+    fn if_free<T: Default>(&self, key: &[u8], act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::str::from_utf8(key).is_ok_and(|key| open.contains(key)) { Ok(T::default()) } else { act() }
+    }
+}
 
 /// The reserved directory, made when it is missing. Nobody but its owner looks in.
 pub(super) fn reserved_directory(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
@@ -24,9 +51,9 @@ pub(super) fn make_directory(parent: BorrowedFd<'_>, name: &str) -> Result<Owned
     beneath::open_bytes(parent, name.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
 }
 
-/// Takes the lock that marks a partial file as in use. It belongs to the open file description, so it goes with the
-/// descriptor to the worker and ends when the last holder is gone; a second opener does not get it.
-pub(super) fn try_lock(file: &OwnedFd) -> Result<bool, Errno> {
+/// Takes the lock that marks a file as in use. It belongs to the open file description, so it goes with the descriptor to
+/// the worker and ends when the last holder is gone; a second opener does not get it.
+pub(super) fn try_lock(file: impl AsFd) -> Result<bool, Errno> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
@@ -34,45 +61,84 @@ pub(super) fn try_lock(file: &OwnedFd) -> Result<bool, Errno> {
     }
 }
 
-/// Removes every partial file that nobody holds, and the directories that are empty then.
-pub(super) fn collect(root: BorrowedFd<'_>) -> io::Result<u64> {
+/// Opens a file of ours for reading and writing, also when its attempt has already given it a mode that forbids that.
+pub(super) fn open_file(directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK;
+    let open = || beneath::open_bytes(directory.as_fd(), name, flags, Mode::empty());
+    match open() {
+        Err(Errno::ACCESS) => {
+            chmodat(directory, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
+            open()
+        }
+        other => other,
+    }
+}
+
+/// Removes the directories of runs that are not to be kept, and of whatever is no run, as far as nobody holds their files.
+/// Gives the number of files removed.
+pub(super) fn collect(
+    root: BorrowedFd<'_>,
+    open: &OpenPlaces,
+    keep: impl Fn(&RunPlace) -> bool,
+) -> io::Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let reserved = match beneath::open_bytes(root, RESERVED_DIRECTORY.as_bytes(), flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(0),
         other => other?,
     };
     let mut removed = 0;
-    for task in names(&reserved)? {
-        match beneath::open_bytes(reserved.as_fd(), task.to_bytes(), flags, Mode::empty()) {
-            Ok(directory) => {
-                removed += collect_task(&directory)?;
-                // Not empty: something in it is in use.
-                match unlinkat(&reserved, task.as_c_str(), AtFlags::REMOVEDIR) {
-                    Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            Err(Errno::NOENT) => {}
-            // Nothing of ours, so not ours to remove.
-            Err(Errno::NOTDIR | Errno::LOOP) => {}
-            Err(error) => return Err(error.into()),
+    for run in names(&reserved)? {
+        let place = run.to_str().ok().and_then(RunPlace::parse);
+        if !place.is_some_and(|place| keep(&place)) {
+            removed += open.if_free(run.to_bytes(), || collect_run(&reserved, &run))?;
         }
     }
     Ok(removed)
 }
 
-/// Empties one task's directory as far as its files are free.
-pub(super) fn collect_task(directory: &OwnedFd) -> io::Result<u64> {
+fn collect_run(reserved: &OwnedFd, run: &CString) -> io::Result<u64> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let directory = match beneath::open_bytes(reserved.as_fd(), run.to_bytes(), flags, Mode::empty()) {
+        // Nothing of ours, so not ours to remove.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(0),
+        other => other?,
+    };
+    // Whoever works there has the journal locked, be it another agent on a file system that both share. Ours until the
+    // directory is gone, or has nothing in it but what is held.
+    let _journal = match open_file(&directory, JOURNAL.as_bytes()) {
+        Ok(journal) if !try_lock(&journal)? => return Ok(0),
+        Ok(journal) => Some(journal),
+        Err(Errno::NOENT) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let mut removed = sweep(&directory, |name| name == JOURNAL.as_bytes())?;
+    match unlinkat(&directory, JOURNAL, AtFlags::empty()) {
+        Ok(()) => removed += 1,
+        Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match unlinkat(reserved, run.as_c_str(), AtFlags::REMOVEDIR) {
+        // Not empty: something in it is in use.
+        Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(removed)
+}
+
+/// Removes the files and links of a run's directory that are not to be kept and that nobody holds.
+pub(super) fn sweep(directory: &OwnedFd, keep: impl Fn(&[u8]) -> bool) -> io::Result<u64> {
     let mut removed = 0;
     for name in names(directory)? {
+        if keep(name.to_bytes()) {
+            continue;
+        }
         let stat = match rustix::fs::statat(directory, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => continue,
             other => other?,
         };
         let kind = beneath::kind(&stat);
         if kind == FileType::RegularFile {
-            let flags = OFlags::RDWR | OFlags::NONBLOCK;
-            let file = match beneath::open_bytes(directory.as_fd(), name.to_bytes(), flags, Mode::empty()) {
+            let file = match open_file(directory, name.to_bytes()) {
                 Err(Errno::NOENT) => continue,
                 other => other?,
             };
@@ -91,7 +157,7 @@ pub(super) fn collect_task(directory: &OwnedFd) -> io::Result<u64> {
     Ok(removed)
 }
 
-fn names(directory: &OwnedFd) -> io::Result<Vec<std::ffi::CString>> {
+fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;

@@ -6,15 +6,18 @@ mod walk;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 
-use nixl_transfer_crds::{Reason, endpoint::SourceVolume};
+use nixl_transfer_crds::{Algorithm, Reason, endpoint::SourceVolume};
 use rustix::fs::{FileType, Mode, OFlags, fstat};
 use rustix::io::Errno;
 
 use super::identity::Identity;
 use super::path::VolumePath;
-use super::{Volume, beneath};
+use super::{Memory, Volume, beneath};
 use crate::protocol::Failure;
-use crate::protocol::entry::{Entry, Totals};
+use crate::protocol::entry::{Entry, Time, Totals};
+
+/// To read a smaller file again costs less than to find out that it is the same.
+const WORTH: u64 = 64 << 10;
 
 /// A file, or a directory with all that is moved of it, as it was when it was walked.
 #[derive(Debug)]
@@ -29,6 +32,9 @@ pub struct SourceTree {
     alone: Option<Vec<u8>>,
     base: VolumePath,
     volume: String,
+    /// Right before the walk.
+    walked: Time,
+    memory: Option<(Memory, Algorithm)>,
 }
 
 impl SourceTree {
@@ -58,6 +64,32 @@ impl SourceTree {
     pub fn open(&self, index: u32) -> Result<OwnedFd, Failure> {
         let handle = self.locate(index)?;
         beneath::read_located(&handle).map_err(|error| beneath::failure("opening", &self.place(index), error))
+    }
+
+    /// Has it know digests of files that were read before, by this algorithm.
+    pub fn remembering(self, memory: Memory, algorithm: Algorithm) -> Self {
+        Self { memory: Some((memory, algorithm)), ..self }
+    }
+
+    /// The digest of a regular file, if it is known and the file was still as it was read when it was walked. Whether it
+    /// still is, [`SourceTree::open`] tells.
+    pub fn known(&self, index: u32) -> Option<Vec<u8>> {
+        let (memory, algorithm) = self.memory.as_ref()?;
+        memory.known(self.identities.get(index as usize)?.as_ref()?, *algorithm)
+    }
+
+    /// Remembers the digest of a file that was opened here, if it is still as it was walked.
+    pub fn remember(&self, index: u32, digest: &[u8]) {
+        let Some((memory, algorithm)) = &self.memory else { return };
+        if self.identities.get(index as usize).is_none_or(|file| file.is_none_or(|file| file.size < WORTH)) {
+            return;
+        }
+        // The same before the walk and now, so no byte has changed while it was read.
+        if self.locate(index).is_ok()
+            && let Some(Some(file)) = self.identities.get(index as usize)
+        {
+            memory.remember(file, *algorithm, digest, self.walked);
+        }
     }
 
     fn locate(&self, index: u32) -> Result<OwnedFd, Failure> {

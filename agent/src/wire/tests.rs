@@ -71,11 +71,8 @@ fn entry() -> impl Strategy<Value = Entry> {
         (any::<i64>(), 0..1_000_000_000_u32).prop_map(|(seconds, nanoseconds)| Time { seconds, nanoseconds });
     let kind = prop_oneof![
         (any::<u32>(), time.clone()).prop_map(|(mode, mtime)| EntryKind::Directory { mode, mtime }),
-        (any::<u64>(), any::<u32>(), time).prop_map(|(size, mode, mtime)| EntryKind::File {
-            size,
-            mode,
-            mtime
-        }),
+        (any::<u64>(), any::<u32>(), time, any::<u64>())
+            .prop_map(|(size, mode, mtime, inode)| EntryKind::File { size, mode, mtime, inode }),
         path().prop_map(|target| EntryKind::Link { target }),
     ];
     (path(), kind).prop_map(|(path, kind)| Entry { path, kind })

@@ -24,7 +24,7 @@ use super::progress::Pace;
 use super::relay::{Forwarding, Onward};
 use super::source::answers::Answers;
 use super::trouble::Trouble;
-use crate::digest;
+use crate::digest::{self, Hasher};
 use crate::manifest;
 use crate::protocol::{Counters, Failure, FromWorker};
 use crate::wire::Frames;
@@ -250,7 +250,14 @@ impl Target {
         }
         self.checked = 0;
         let path = self.assembly.path(file.index);
-        Ok(self.next_file(file)?.begin(self.seat.options.algorithm, &path)?)
+        let algorithm = self.seat.options.algorithm;
+        let ready = self.next_file(file)?;
+        if ready.prefix.is_some() {
+            // Before the first byte of it is written over.
+            let (hop, digest) = (self.seat.id, Hasher::new(algorithm).finish());
+            self.seat.outbox.send(&FromWorker::Durable { hop, index: file.index, length: 0, digest });
+        }
+        Ok(ready.begin(algorithm, &path)?)
     }
 
     /// The next file, when it is ready to be written.
@@ -311,7 +318,7 @@ impl Target {
     fn counters(&self) -> Counters {
         Counters {
             bytes: self.in_place + self.checked,
-            resumed: self.resumed,
+            resumed: self.resumed + self.checked,
             files: self.store.stored(),
             resent: self.progress.snapshot().resent,
         }

@@ -39,7 +39,7 @@ pub fn entries(directory: &Path) -> Outcome<Vec<Entry>> {
         let kind = if metadata.is_dir() {
             EntryKind::Directory { mode, mtime }
         } else {
-            EntryKind::File { size: metadata.len(), mode, mtime }
+            EntryKind::File { size: metadata.len(), mode, mtime, inode: metadata.ino() }
         };
         Entry { path: RelativePath(path), kind }
     };

@@ -107,7 +107,10 @@ fn send() -> Outcome {
     let size = CONTENT.len() as u64;
     let entries = [
         Entry { path: RelativePath(Vec::new()), kind: EntryKind::Directory { mode: 0o755, mtime } },
-        Entry { path: RelativePath(b"f".into()), kind: EntryKind::File { size, mode: 0o640, mtime } },
+        Entry {
+            path: RelativePath(b"f".into()),
+            kind: EntryKind::File { size, mode: 0o640, mtime, inode: 1 },
+        },
     ];
     let algorithm = super::options(1, 1).algorithm;
     let digest_of = |bytes| digest::of(algorithm, bytes).bytes;

@@ -126,7 +126,7 @@ impl TargetEnd {
                 self.durable.push((index, Prefix { length, digest }));
             }
             FromWorker::Received { hop: HOP, counters } => self.arrived = Some(counters),
-            FromWorker::Progress { .. } | FromWorker::Compared { hop: HOP, .. } => {}
+            FromWorker::Progress { .. } => {}
             FromWorker::Sent { hop, counters } if Some(hop) == self.relay => {
                 self.relayed = Some(Ok(counters))
             }

@@ -173,7 +173,6 @@ fn kind(message: &FromWorker) -> &'static str {
         FromWorker::Consumed { .. } => "Consumed",
         FromWorker::Manifest { .. } => "Manifest",
         FromWorker::Durable { .. } => "Durable",
-        FromWorker::Compared { .. } => "Compared",
         FromWorker::Stored { .. } => "Stored",
         FromWorker::Received { .. } => "Received",
         FromWorker::Sent { .. } => "Sent",

@@ -4,8 +4,10 @@ use nixl_transfer_crds::{Reason, WritePolicy};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
+use super::earlier::Left;
 use crate::protocol::Failure;
 use crate::protocol::entry::{Entry, EntryKind};
+use crate::volume::identity::Identity;
 use crate::volume::path::VolumePath;
 use crate::volume::{Volume, beneath};
 
@@ -18,15 +20,23 @@ pub(super) fn against_destination(
     base: &VolumePath,
     policy: WritePolicy,
     entries: &[Entry],
+    left: &Left,
 ) -> Result<(), Failure> {
     check_way(volume, base)?;
     let mut need = Need::default();
-    for entry in entries {
+    for (index, entry) in (0_u32..).zip(entries) {
+        let left = left.get(&index);
         let place = volume.join(base, &entry.path.0)?;
         let standing = look(volume, &place)?;
+        let ours = |stat: &Stat| left.is_some_and(|left| left.page.is_ours(&Identity::of(stat)));
+        // What this run has put there itself is no reason to refuse.
+        let policy = match (policy, &standing) {
+            (WritePolicy::FailIfExists, Some(stat)) if ours(stat) => WritePolicy::Overwrite,
+            _ => policy,
+        };
         check_standing(volume, &place, entry, standing.as_ref(), policy)?;
         if let EntryKind::File { size, .. } = entry.kind {
-            need.file(size, standing.as_ref(), policy);
+            need.file(size, left.map_or(0, |left| left.occupied), standing.as_ref(), policy);
         }
         if let Some(stat) = standing
             && beneath::kind(&stat) == FileType::Directory
@@ -126,14 +136,15 @@ fn check_device(volume: &Volume, place: &VolumePath, stat: &Stat) -> Result<(), 
 /// How many bytes must be free at the worst moment: files are committed in order, and each gives back the room of the
 /// one that it replaces, or of its partial when it is skipped.
 #[derive(Default)]
-struct Need {
+pub(super) struct Need {
     now: u64,
-    peak: u64,
+    pub(super) peak: u64,
 }
 
 impl Need {
-    fn file(&mut self, size: u64, standing: Option<&Stat>, policy: WritePolicy) {
-        self.now = self.now.saturating_add(size);
+    /// `occupied` is what its partial file takes already.
+    pub(super) fn file(&mut self, size: u64, occupied: u64, standing: Option<&Stat>, policy: WritePolicy) {
+        self.now = self.now.saturating_add(size.saturating_sub(occupied));
         self.peak = self.peak.max(self.now);
         let Some(stat) = standing else { return };
         let occupied = u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(BLOCK);

@@ -1,14 +1,17 @@
 //! Directories and links of a destination: made, and finished. Does I/O.
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, fsync, mkdirat, readlinkat, symlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, fsync, mkdirat, readlinkat, statat, symlinkat};
 use rustix::io::Errno;
 
 use nixl_transfer_crds::{Reason, WritePolicy};
 
-use super::{Destination, LINK, attributes};
+use super::parents::DirectoryId;
+use super::partials::LINK;
+use super::{Destination, attributes};
 use crate::manifest::MODE_MASK;
 use crate::protocol::Failure;
 use crate::protocol::entry::EntryKind;
+use crate::volume::identity::Identity;
 use crate::volume::path::VolumePath;
 use crate::volume::{beneath, identity};
 
@@ -41,14 +44,11 @@ impl Destination {
     fn make_directory(&mut self, path: &VolumePath, mode: u32) -> Result<(), Failure> {
         let Some((parent, name)) = path.split() else { return Ok(()) };
         let fail = |error| self.volume.failure("making the directory", path, error);
-        let above = beneath::directory(self.volume.root(), &parent).map_err(fail)?;
+        let above = self.parents.open(self.volume.root(), &parent).map_err(fail)?;
         // Its owner must be able to fill it; the exact mode comes when it is full.
-        let made = mkdirat(&above, name, Mode::from_raw_mode((mode & MODE_MASK) | 0o700));
+        let made = mkdirat(&above.directory, name, Mode::from_raw_mode((mode & MODE_MASK) | 0o700));
         match made {
-            Ok(()) => {
-                self.touched.insert(parent.as_bytes().to_vec());
-                Ok(())
-            }
+            Ok(()) => self.touch(&parent, above.id),
             Err(Errno::EXIST) => match beneath::look(self.volume.root(), path).map_err(fail)? {
                 Some(stat) if beneath::kind(&stat) == FileType::Directory => Ok(()),
                 _ => {
@@ -66,41 +66,48 @@ impl Destination {
     /// Makes the tree's symbolic links, each under another name first, so that its own name is never missing.
     pub(super) fn make_links(&mut self, may_commit: &dyn Fn() -> bool) -> Result<(), Failure> {
         let mut links = Vec::new();
-        for entry in &self.entries {
+        for (index, entry) in (0_u32..).zip(&self.entries) {
             if let EntryKind::Link { target } = &entry.kind {
-                links.push((self.volume.join(&self.path, &entry.path.0)?, target.0.clone()));
+                links.push((index, self.volume.join(&self.path, &entry.path.0)?, target.0.clone()));
             }
         }
-        for (path, target) in links {
-            self.make_link(&path, &target, may_commit)?;
+        for (index, path, target) in links {
+            self.make_link(index, &path, &target, may_commit)?;
         }
         Ok(())
     }
 
     fn make_link(
         &mut self,
+        index: u32,
         path: &VolumePath,
         target: &[u8],
         may_commit: &dyn Fn() -> bool,
     ) -> Result<(), Failure> {
-        if self.says(path)?.is_some_and(|standing| standing == target)
-            && self.policy != WritePolicy::FailIfExists
+        let fail = |error| self.volume.failure("making the link", path, error);
+        if let Some((says, standing)) = self.says(path)?
+            && says == target
+            && (self.policy != WritePolicy::FailIfExists
+                || self.page(index).is_some_and(|page| page.is_ours(&standing)))
         {
             return Ok(());
         }
         self.partials.unlink(LINK);
-        symlinkat(target, &self.partials.directory, LINK)
-            .map_err(|error| self.volume.failure("making the link", path, error))?;
-        self.rename(LINK, path, may_commit)
+        symlinkat(target, &self.partials.directory, LINK).map_err(fail)?;
+        let made = statat(&self.partials.directory, LINK, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+        self.rename(LINK, index, path, &Identity::of(&made), may_commit).map(drop)
     }
 
-    /// What the symbolic link at a place says, when one stands there.
-    fn says(&self, path: &VolumePath) -> Result<Option<Vec<u8>>, Failure> {
+    /// What the symbolic link at a place says, when one stands there, and which one it is.
+    fn says(&self, path: &VolumePath) -> Result<Option<(Vec<u8>, Identity)>, Failure> {
         let fail = |error| self.volume.failure("reading", path, error);
         let Some((parent, name)) = path.split() else { return Ok(None) };
         let above = beneath::directory(self.volume.root(), &parent).map_err(fail)?;
         match readlinkat(&above, name, Vec::new()) {
-            Ok(target) => Ok(Some(target.into_bytes())),
+            Ok(target) => {
+                let stat = statat(&above, name, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+                Ok(Some((target.into_bytes(), Identity::of(&stat))))
+            }
             // Nothing there, or something that is no link.
             Err(Errno::NOENT | Errno::INVAL) => Ok(None),
             Err(error) => Err(fail(error)),
@@ -123,21 +130,24 @@ impl Destination {
             if ours && !same {
                 attributes::set_directory(&directory, mode, mtime).map_err(fail)?;
             }
-            if touched.remove(path.as_bytes()) || (ours && !same) {
+            let changed = touched.remove(path.as_bytes());
+            if changed.is_some_and(|id| id != DirectoryId::of(&stat)) {
+                return Err(self.moved(&self.volume.place(&path)));
+            }
+            if changed.is_some() || (ours && !same) {
                 fsync(&directory).map_err(fail)?;
             }
         }
-        for path in touched {
-            let directory = beneath::open_bytes(
-                self.volume.root(),
-                &path,
-                OFlags::RDONLY | OFlags::DIRECTORY,
-                Mode::empty(),
-            );
-            directory.and_then(fsync).map_err(|error| {
-                let place = format!("{} in volume {}", String::from_utf8_lossy(&path), self.volume.name);
-                beneath::failure("syncing the directory", &place, error)
-            })?;
+        for (path, id) in touched {
+            let place = format!("{} in volume {}", String::from_utf8_lossy(&path), self.volume.name);
+            let fail = |error| beneath::failure("syncing the directory", &place, error);
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let directory =
+                beneath::open_bytes(self.volume.root(), &path, flags, Mode::empty()).map_err(fail)?;
+            if DirectoryId::of(&fstat(&directory).map_err(fail)?) != id {
+                return Err(self.moved(&place));
+            }
+            fsync(&directory).map_err(fail)?;
         }
         Ok(())
     }

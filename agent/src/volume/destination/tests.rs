@@ -1,12 +1,15 @@
 //! Destinations over real files; the part of the worker is played by [`Fixture::store`].
 
 mod commits;
+mod ends;
 mod hostile;
 mod refusals;
+mod resume;
 
 use super::*;
 use crate::protocol::entry::{RelativePath, Time};
 use crate::volume::{DestinationLocks, VolumeConfig};
+use nixl_transfer_crds::names::RESERVED_DIRECTORY;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
@@ -50,8 +53,12 @@ impl Fixture {
     }
 
     fn open(&self, path: &str, policy: WritePolicy) -> Result<Destination, Failure> {
+        self.open_from("a", path, policy)
+    }
+
+    fn open_from(&self, node: &str, path: &str, policy: WritePolicy) -> Result<Destination, Failure> {
         let lock = self.locks.try_lock(&self.volume, path)?.expect("free");
-        Destination::open(&self.volume, path, policy, "0f6e5c1a-uid", lock)
+        Destination::open(&self.volume, path, policy, &place(), node, Algorithm::Xxh3, lock)
     }
 
     /// Takes a whole manifest.
@@ -109,6 +116,13 @@ impl Fixture {
         listing
     }
 
+    /// Where the partial file of an entry stands, if it does.
+    fn partial(&self, entry: &str) -> PathBuf {
+        let run = place().key().unwrap();
+        let name = partial_name(entry.as_bytes());
+        self.directory.path().join("volume").join(RESERVED_DIRECTORY).join(run).join(name)
+    }
+
     fn partials(&self) -> Vec<PathBuf> {
         let Ok(tasks) = fs::read_dir(self.directory.path().join("volume").join(RESERVED_DIRECTORY)) else {
             return Vec::new();
@@ -117,12 +131,19 @@ impl Fixture {
     }
 }
 
+fn place() -> RunPlace {
+    RunPlace { job_uid: "0f6e5c1a-uid".into(), run: 1, destination: "d".into() }
+}
+
 fn directory(path: &str, mode: u32) -> Entry {
     Entry { path: RelativePath(path.into()), kind: EntryKind::Directory { mode, mtime: OLD } }
 }
 
 fn file(path: &str, size: u64) -> Entry {
-    Entry { path: RelativePath(path.into()), kind: EntryKind::File { size, mode: 0o640, mtime: OLD } }
+    Entry {
+        path: RelativePath(path.into()),
+        kind: EntryKind::File { size, mode: 0o640, mtime: OLD, inode: 7 },
+    }
 }
 
 fn link(path: &str, target: &str) -> Entry {
@@ -131,7 +152,7 @@ fn link(path: &str, target: &str) -> Entry {
 
 /// What a worker does with a partial file: writes, sets attributes, syncs, compares.
 fn store(destination: &mut Destination, index: u32, content: &str) -> Result<StoredFile, Failure> {
-    let (partial, standing) = destination.partial(index)?;
+    let OpenedPartial { partial, existing, .. } = destination.partial(index)?;
     let mut partial = File::from(partial);
     partial.write_all(content.as_bytes()).unwrap();
     let EntryKind::File { mode, mtime, .. } = destination.entries[index as usize].kind else {
@@ -139,7 +160,7 @@ fn store(destination: &mut Destination, index: u32, content: &str) -> Result<Sto
     };
     attributes::set(&partial, mode, mtime).unwrap();
     partial.sync_all().unwrap();
-    let identical = standing.is_some_and(|standing| {
+    let identical = existing.is_some_and(|standing| {
         let mut text = String::new();
         File::from(standing).read_to_string(&mut text).unwrap();
         text == content

@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
@@ -112,7 +112,9 @@ fn a_tree_comes_sorted_with_modes_times_links_and_any_names() {
     ];
     assert_eq!(paths, expected);
     let mtime = crate::protocol::entry::Time { seconds: 1_000_000_000, nanoseconds: 123_456_789 };
-    assert_eq!(tree.entries()[4].kind, EntryKind::File { size: 5, mode: 0o640, mtime }, "no set-user-id");
+    let inode = fs::metadata(&file).unwrap().ino();
+    let kind = EntryKind::File { size: 5, mode: 0o640, mtime, inode };
+    assert_eq!(tree.entries()[4].kind, kind, "no set-user-id");
     assert!(matches!(&tree.entries()[5].kind, EntryKind::Link { target } if target.0 == b"../a-b"));
     assert_eq!(tree.totals(), Totals { entries: 10, files: 3, bytes: 9 });
     assert_eq!(read(&tree, 9), "odd");
@@ -278,4 +280,33 @@ fn cancelled_walks_end() {
     let source = SourceVolume { at, include: Vec::new(), exclude: Vec::new() };
     let failure = SourceTree::walk(&fixture.volume, &source, &AtomicBool::new(true)).unwrap_err();
     assert_eq!(failure.reason, Reason::Cancelled);
+}
+
+#[test]
+fn a_file_that_was_read_before_is_known_until_it_changes() {
+    let fixture = Fixture::new();
+    let large = "x".repeat(WORTH as usize);
+    let path = fixture.write("in/file", &large);
+    fixture.write("in/small", "data");
+    let remembered = std::sync::Arc::new(crate::volume::Remembered::default());
+    let walk = || fixture.walk("in").unwrap().remembering(remembered.of("ml"), Algorithm::Xxh3);
+    let mut tree = walk();
+    tree.remember(1, &[1]);
+    assert_eq!(tree.known(1), None, "changed too shortly before");
+    tree.walked.seconds += 10;
+    tree.remember(1, &[1]);
+    tree.remember(0, &[2]);
+    tree.remember(2, &[2]);
+    assert_eq!([0, 1, 2, 9].map(|index| tree.known(index)), [None, Some(vec![1]), None, None]);
+    assert_eq!(walk().known(1), Some(vec![1]));
+    let other = fixture.walk("in").unwrap().remembering(remembered.of("other"), Algorithm::Xxh3);
+    assert_eq!(other.known(1), None);
+    assert_eq!(fixture.walk("in").unwrap().known(1), None, "without a memory");
+    fs::write(&path, "shorter").unwrap();
+    assert!(tree.open(1).is_err(), "which is asked together with what is known");
+    // What was read of it may be of before or of after.
+    tree.remember(1, &[3]);
+    fs::write(&path, large.replace('x', "y")).unwrap();
+    File::options().write(true).open(&path).unwrap().set_modified(UNIX_EPOCH).unwrap();
+    assert_eq!(walk().known(1), None);
 }

@@ -26,11 +26,12 @@ pub(super) fn walk(
     source: &SourceVolume,
     cancelled: &AtomicBool,
 ) -> Result<SourceTree, Failure> {
+    let walked = identity::now();
     let base = volume.parse(&source.at.path)?;
     let filter = Filter::new(source)?;
     let (_, stat) = beneath::locate(volume.root(), &base).map_err(|error| not_found(volume, &base, error))?;
     match beneath::kind(&stat) {
-        FileType::RegularFile => alone(volume, base),
+        FileType::RegularFile => alone(volume, base, walked),
         FileType::Directory => {
             let directory = beneath::directory(volume.root(), &base)
                 .map_err(|error| volume.failure("listing", &base, error))?;
@@ -45,7 +46,7 @@ pub(super) fn walk(
             };
             walk.all()?;
             let found = walk.finish()?;
-            Ok(tree(volume, base, directory, None, found))
+            Ok(tree(volume, base, directory, None, found, walked))
         }
         FileType::Symlink => Err(Failure::new(
             Reason::InvalidPath,
@@ -66,7 +67,7 @@ pub(super) fn walk(
 }
 
 /// A file that is moved by itself. Its directory is opened first and the file found in it, so that both belong together.
-fn alone(volume: &Volume, base: VolumePath) -> Result<SourceTree, Failure> {
+fn alone(volume: &Volume, base: VolumePath, walked: Time) -> Result<SourceTree, Failure> {
     let changed = |error| volume.failure("opening", &base, error);
     let (parent, name) = base.split().ok_or_else(|| changed(Errno::ISDIR))?;
     let directory = beneath::directory(volume.root(), &parent).map_err(changed)?;
@@ -80,7 +81,7 @@ fn alone(volume: &Volume, base: VolumePath) -> Result<SourceTree, Failure> {
     check_owner(&stat, &holder, || volume.place(&base))?;
     let found = vec![(Entry { path: RelativePath::default(), kind: file(&stat) }, Some(Identity::of(&stat)))];
     let name = name.to_vec();
-    Ok(tree(volume, base, directory, Some(name), found))
+    Ok(tree(volume, base, directory, Some(name), found, walked))
 }
 
 fn tree(
@@ -89,10 +90,12 @@ fn tree(
     directory: OwnedFd,
     alone: Option<Vec<u8>>,
     found: Vec<Found>,
+    walked: Time,
 ) -> SourceTree {
     let (entries, identities): (Vec<_>, Vec<_>) = found.into_iter().unzip();
     let totals = manifest::totals(&entries);
-    SourceTree { entries, identities, totals, directory, alone, base, volume: volume.name.clone() }
+    let volume = volume.name.clone();
+    SourceTree { entries, identities, totals, directory, alone, base, volume, walked, memory: None }
 }
 
 struct Walk<'a> {
@@ -281,7 +284,8 @@ fn check_owner(stat: &Stat, holder: &Stat, place: impl FnOnce() -> String) -> Re
 
 fn file(stat: &Stat) -> EntryKind {
     let mtime: Time = identity::modified(stat);
-    EntryKind::File { size: identity::size(stat), mode: stat.st_mode & MODE_MASK, mtime }
+    let mode = stat.st_mode & MODE_MASK;
+    EntryKind::File { size: identity::size(stat), mode, mtime, inode: stat.st_ino }
 }
 
 fn place(volume: &Volume, base: &VolumePath, path: &[u8]) -> String {

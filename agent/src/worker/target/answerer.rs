@@ -17,9 +17,8 @@ use super::super::trouble::Trouble;
 use super::common::common;
 use super::ready::ReadyFile;
 use crate::digest::Hasher;
-use crate::protocol::{FileDigest, FromWorker, HopId, Prefix};
+use crate::protocol::Prefix;
 use crate::wire::{AnswerWriter, Has};
-use crate::worker::outbox::Outbox;
 
 /// The source hears at least so often that this end is at work.
 const SIGN: Duration = Duration::from_secs(1);
@@ -31,10 +30,8 @@ pub(super) struct Behind {
 }
 
 pub(super) struct Answerer {
-    id: HopId,
     algorithm: Algorithm,
     patience: Duration,
-    outbox: Outbox,
     hop: mpsc::Sender<HopCommand>,
     answers: AnswerSender,
     behind: Option<Behind>,
@@ -42,7 +39,6 @@ pub(super) struct Answerer {
     /// Files below this place were spoken of.
     below: u32,
     ready: Vec<ReadyFile>,
-    compared: Vec<FileDigest>,
     signed: Instant,
 }
 
@@ -56,17 +52,14 @@ impl Answerer {
     ) -> io::Result<()> {
         let Some(partials) = seat.partials.take() else { return Ok(()) };
         let mut answerer = Self {
-            id: seat.id,
             algorithm: seat.options.algorithm,
             patience: seat.patience(),
-            outbox: seat.outbox.clone(),
             hop: seat.own_sender(),
             answers,
             behind,
             writer: AnswerWriter::new(MAX_ANSWER),
             below: 0,
             ready: Vec::new(),
-            compared: Vec::new(),
             signed: Instant::now(),
         };
         std::thread::Builder::new().name("answerer".into()).spawn(move || {
@@ -155,7 +148,7 @@ impl Answerer {
         {
             let digest = match facts.known {
                 Some(known) => Some(known),
-                None => self.standing(facts.index, &existing)?,
+                None => self.standing(&existing)?,
             };
             if let Some(digest) = digest {
                 ready.standing = Some(digest.clone());
@@ -166,7 +159,7 @@ impl Answerer {
     }
 
     /// The digest of what stands at the destination. What cannot be read is not the same, and will be replaced.
-    fn standing(&mut self, index: u32, existing: &std::os::fd::OwnedFd) -> Result<Option<Vec<u8>>, Stop> {
+    fn standing(&mut self, existing: &std::os::fd::OwnedFd) -> Result<Option<Vec<u8>>, Stop> {
         let Ok(stat) = rustix::fs::fstat(existing) else { return Ok(None) };
         let mut hasher = Hasher::new(self.algorithm);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
@@ -178,9 +171,7 @@ impl Answerer {
             }
             Err(stop) => return Err(stop),
         }
-        let digest = hasher.finish();
-        self.compared.push(FileDigest { index, digest: digest.clone() });
-        Ok(Some(digest))
+        Ok(Some(hasher.finish()))
     }
 
     /// Digests a range; false when the file is shorter.
@@ -208,10 +199,6 @@ impl Answerer {
     fn flush(&mut self) -> Result<(), Stop> {
         if self.ready.is_empty() {
             return Ok(());
-        }
-        if !self.compared.is_empty() {
-            let files = std::mem::take(&mut self.compared);
-            self.outbox.send(&FromWorker::Compared { hop: self.id, files });
         }
         // The hop may have ended with a failure, and then nobody writes.
         let _ = self.hop.send(HopCommand::Ready(std::mem::take(&mut self.ready)));

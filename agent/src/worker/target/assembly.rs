@@ -161,7 +161,7 @@ impl Assembly {
     fn file_from(&self, start: usize) -> Option<FileFacts> {
         let rest = self.entries.get(start..)?;
         rest.iter().enumerate().find_map(|(ahead, entry)| match entry.kind {
-            EntryKind::File { size, mode, mtime } => {
+            EntryKind::File { size, mode, mtime, .. } => {
                 Some(FileFacts { index: u32::try_from(start + ahead).ok()?, size, mode, mtime })
             }
             _ => None,

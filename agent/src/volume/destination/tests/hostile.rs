@@ -32,7 +32,7 @@ fn hostile_entry() -> impl Strategy<Value = Entry> {
         path: RelativePath(path),
         kind: match kind {
             0 => EntryKind::Directory { mode: 0o7777, mtime: OLD },
-            1 => EntryKind::File { size: 4, mode: 0o7777, mtime: OLD },
+            1 => EntryKind::File { size: 4, mode: 0o7777, mtime: OLD, inode: 7 },
             _ => EntryKind::Link { target: RelativePath(target) },
         },
     })

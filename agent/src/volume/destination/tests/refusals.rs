@@ -139,12 +139,12 @@ fn places_and_volumes() {
     let read_only = Arc::new(Volume::open(&config).unwrap());
     assert!(read_only.allows("ml") && !read_only.allows("other") && fixture.volume.allows("other"));
     let lock = fixture.locks.try_lock(&read_only, "x").unwrap().unwrap();
-    let failure = Destination::open(&read_only, "x", policy, "uid", lock).unwrap_err();
+    let failure =
+        Destination::open(&read_only, "x", policy, &place(), "a", Algorithm::Xxh3, lock).unwrap_err();
     assert!(failure.reason == Reason::VolumeReadOnly && failure.message.contains("data"), "{failure}");
-    for uid in ["", "..", "a/b", "a\0"] {
-        let lock = fixture.locks.try_lock(&fixture.volume, "x").unwrap().unwrap();
-        assert!(Destination::open(&fixture.volume, "x", policy, uid, lock).is_err(), "{uid:?}");
-    }
+    let lock = fixture.locks.try_lock(&fixture.volume, "x").unwrap().unwrap();
+    let nameless = RunPlace { destination: "..".into(), ..place() };
+    assert!(Destination::open(&fixture.volume, "x", policy, &nameless, "a", Algorithm::Xxh3, lock).is_err());
     let missing = VolumeConfig { path: "/nowhere/at/all".into(), ..config };
     let failure = Volume::open(&missing).unwrap_err();
     assert!(
@@ -170,7 +170,7 @@ fn what_a_worker_says_is_checked() {
     assert_eq!(destination.commit(&unknown, &|| true).unwrap_err().reason, Reason::IntegrityError);
 
     let mode = store(&mut destination, 2, "data").unwrap();
-    let partial = fixture.partials()[0].join("2");
+    let partial = fixture.partial("b");
     fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
     assert_eq!(destination.commit(&mode, &|| true).unwrap_err().reason, Reason::IntegrityError);
     // Held open, so that its inode's number is not given to the next file.

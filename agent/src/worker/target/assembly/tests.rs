@@ -8,7 +8,7 @@ const DIGEST: [u8; 8] = [7; 8];
 
 fn entries() -> Vec<Entry> {
     let directory = EntryKind::Directory { mode: 0o755, mtime: TIME };
-    let file = |size| EntryKind::File { size, mode: 0o644, mtime: TIME };
+    let file = |size| EntryKind::File { size, mode: 0o644, mtime: TIME, inode: 1 };
     [("", directory), ("a", file(4)), ("b", file(0)), ("c", file(2))]
         .map(|(path, kind)| Entry { path: RelativePath(path.into()), kind })
         .into()

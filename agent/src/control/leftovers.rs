@@ -1,0 +1,163 @@
+//! Which runs' partial files are still of use on this node, by the tasks that it receives for, and the collection of the
+//! others. Deciding is pure; the collection does I/O in a thread of its own.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use kube::Resource;
+use nixl_transfer_crds::{TransferTask, task::Side};
+use tokio::sync::watch as value;
+use tracing::{error, info, warn};
+
+use super::{hop, watch::Change};
+use crate::volume::{RunPlace, Volume};
+
+/// The places to keep; all others may be collected.
+pub type Kept = Arc<HashSet<RunPlace>>;
+
+/// The places that tasks name, as the watch shows them.
+#[derive(Default)]
+pub struct Places {
+    /// By UID of the task: its place, and whether the task has it kept.
+    tasks: HashMap<String, (RunPlace, bool)>,
+    /// All tasks were seen once. Before that a place that nobody names may be one that was not told yet.
+    listed: bool,
+}
+
+impl Places {
+    /// Takes a change. Gives what to keep when there may be something to collect since.
+    pub fn take(&mut self, change: &Change) -> Option<Kept> {
+        let due = match change {
+            Change::Listed(Side::Target) => !std::mem::replace(&mut self.listed, true),
+            Change::Seen((uid, Side::Target), task) => {
+                let keeps = keeps(task);
+                let before = self.tasks.insert(uid.clone(), (hop::place(task), keeps));
+                before.is_some_and(|(_, kept)| kept) && !keeps
+            }
+            Change::Gone((uid, Side::Target)) => self.tasks.remove(uid).is_some(),
+            Change::Listed(Side::Source)
+            | Change::Seen((_, Side::Source), _)
+            | Change::Gone((_, Side::Source)) => false,
+        };
+        let kept = || self.tasks.values().filter(|(_, kept)| *kept).map(|(place, _)| place.clone()).collect();
+        (due && self.listed).then(|| Arc::new(kept()))
+    }
+}
+
+/// Whether a further attempt may follow this task and go on with what it has left.
+pub fn keeps(task: &TransferTask) -> bool {
+    !task.spec.discard && task.meta().deletion_timestamp.is_none()
+}
+
+/// Collects whenever there is something new to keep, until nobody can say so any more. What comes meanwhile is one
+/// further collection, by the latest word.
+pub async fn collect(volumes: Vec<Arc<Volume>>, mut wanted: value::Receiver<Option<Kept>>) {
+    while wanted.changed().await.is_ok() {
+        let Some(kept) = wanted.borrow_and_update().clone() else { continue };
+        let volumes = volumes.clone();
+        let collected = tokio::task::spawn_blocking(move || {
+            volumes.iter().for_each(|volume| collect_one(volume, &kept));
+        });
+        if let Err(failure) = collected.await {
+            error!(%failure, "what dead runs have left could not be looked for");
+        }
+    }
+}
+
+fn collect_one(volume: &Volume, kept: &HashSet<RunPlace>) {
+    match volume.collect_leftovers(|place| kept.contains(place)) {
+        Ok(0) => {}
+        Ok(files) => info!(volume = volume.name, files, "what dead runs have left was removed"),
+        Err(failure) => warn!(volume = volume.name, %failure, "partial files could not be removed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn task(job: &str, discard: bool, deleted: bool) -> Arc<TransferTask> {
+        let mut task: TransferTask = serde_json::from_value(json!({
+            "apiVersion": "nixl-transfer.io/v1alpha1", "kind": "TransferTask",
+            "metadata": {"name": "t", "namespace": "default", "uid": "u"},
+            "spec": {
+                "jobRef": {"name": "j", "uid": job}, "run": 1, "attempt": 0, "failures": 0, "direction": "Write",
+                "source": {"nodeName": "a", "instance": "ours", "volume": {"name": "v", "path": "p"}},
+                "target": {"nodeName": "b", "nodeUID": "n", "instance": "other", "destination": "d",
+                           "volume": {"name": "v", "path": "p"}},
+                "transport": {}, "integrity": {}, "writePolicy": "Overwrite",
+                "deadlines": {"pendingSeconds": 1, "progressSeconds": 1}, "discard": discard
+            }
+        }))
+        .unwrap();
+        if deleted {
+            task.metadata.deletion_timestamp =
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+        }
+        Arc::new(task)
+    }
+
+    fn kept(jobs: &[&str]) -> Option<Kept> {
+        let place = |job: &&str| RunPlace { job_uid: (*job).into(), run: 1, destination: "d".into() };
+        Some(Arc::new(jobs.iter().map(place).collect()))
+    }
+
+    #[test]
+    fn nothing_is_collected_before_all_tasks_were_seen_and_once_for_each_that_ends() {
+        let seen = |uid: &str, task| Change::Seen((uid.into(), Side::Target), task);
+        let gone = |uid: &str| Change::Gone((uid.into(), Side::Target));
+        let mut places = Places::default();
+        for (step, (change, expected)) in [
+            (seen("1", task("one", false, false)), None),
+            (seen("2", task("two", false, false)), None),
+            (seen("3", task("three", true, false)), None),
+            (gone("2"), None),
+            (Change::Listed(Side::Source), None),
+            (Change::Listed(Side::Target), kept(&["one"])),
+            (Change::Listed(Side::Target), None),
+            (seen("1", task("one", false, false)), None),
+            // A further attempt keeps what the one before it has left, however that goes.
+            (seen("4", task("one", false, false)), None),
+            (seen("1", task("one", false, true)), kept(&["one"])),
+            (gone("1"), kept(&["one"])),
+            (seen("5", task("five", false, false)), None),
+            (seen("4", task("one", true, false)), kept(&["five"])),
+            (seen("4", task("one", true, false)), None),
+            (Change::Seen(("6".into(), Side::Source), task("six", false, false)), None),
+            (Change::Gone(("5".into(), Side::Source)), None),
+            (gone("5"), kept(&[])),
+            (gone("5"), None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(places.take(&change), expected, "step {step}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_collection_follows_each_word_and_ends_with_the_last_speaker() {
+        let directory = tempfile::Builder::new().prefix("nixl-transfer-collect-").tempdir().unwrap();
+        let config = crate::volume::VolumeConfig {
+            name: "data".into(),
+            path: directory.path().into(),
+            read_only: false,
+            allowed_namespaces: vec!["*".into()],
+        };
+        let left = |name: &str| directory.path().join(".nixl-transfer").join(name);
+        for name in ["one.1.d", "two.1.d", "a-tasks-uid"] {
+            std::fs::create_dir_all(left(name)).unwrap();
+            std::fs::write(left(name).join("0"), "partial").unwrap();
+        }
+        let volume = Arc::new(Volume::open(&config).unwrap());
+        let (tell, wanted) = value::channel(None);
+        tell.send_replace(kept(&["two"]));
+        drop(tell);
+        // Word that came before the last speaker left is still heard.
+        collect(vec![volume], wanted).await;
+        assert!(!left("one.1.d").exists() && !left("a-tasks-uid").exists() && left("two.1.d/0").exists());
+    }
+}
