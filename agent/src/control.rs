@@ -13,6 +13,8 @@ pub mod metadata;
 pub mod network;
 pub mod order;
 pub mod receive;
+pub mod relay;
+pub mod relays;
 pub mod report;
 pub mod source;
 pub mod source_runs;
@@ -38,6 +40,7 @@ use tracing::error;
 use self::{
     fence::Fence,
     leftovers::{Kept, Places},
+    relays::Relays,
     source_runs::SourceRuns,
     staging::Staging,
     watch::{Change, HopKey, WatchHealth},
@@ -65,6 +68,8 @@ pub struct HopContext {
     pub workers: Workers,
     /// The workers that send.
     pub source_runs: SourceRuns,
+    /// Where the two hops of a relay meet.
+    pub relays: Relays,
     /// Digests of files that were read before.
     pub remembered: Arc<Remembered>,
     /// Staging memory.

@@ -115,6 +115,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         instance,
         volumes,
         locks: DestinationLocks::default(),
+        relays: control::relays::Relays::default(),
         remembered: Arc::default(),
         workers,
         fence: fence.clone(),

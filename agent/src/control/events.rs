@@ -4,7 +4,7 @@ use nixl_transfer_crds::Reason;
 use tokio::sync::mpsc;
 
 use super::workers::WorkerEvent;
-use crate::protocol::{Failure, FromWorker};
+use crate::protocol::{Failure, FromWorker, HopId};
 
 /// The next message. The worker has deadlines of its own, and the pool ends one that hangs; either way an event comes.
 pub async fn next(events: &mut mpsc::Receiver<WorkerEvent>) -> Result<FromWorker, Failure> {
@@ -42,4 +42,20 @@ pub fn worker_lost(status: &str) -> Failure {
         Reason::WorkerLost,
         format!("the worker process ended while it worked on the task: {status}"),
     )
+}
+
+/// The hop that a message is about.
+pub fn hop_of(message: &FromWorker) -> Option<HopId> {
+    match message {
+        FromWorker::Prepared { hop, .. }
+        | FromWorker::Progress { hop, .. }
+        | FromWorker::Consumed { hop, .. }
+        | FromWorker::Manifest { hop, .. }
+        | FromWorker::Durable { hop, .. }
+        | FromWorker::Stored { hop, .. }
+        | FromWorker::Received { hop, .. }
+        | FromWorker::Sent { hop, .. }
+        | FromWorker::Failed { hop, .. } => Some(*hop),
+        FromWorker::Pong { .. } | FromWorker::Ready { .. } | FromWorker::NotReady { .. } => None,
+    }
 }

@@ -23,6 +23,7 @@ use super::{
     hop::{Ending, Hop},
     network,
     order::Order,
+    relay,
     report::{Half, Report},
     source_runs::Seat,
     staging::Share,
@@ -47,6 +48,7 @@ pub async fn run(hop: Hop, order: Order) {
     let mut worker = None;
     let ending = match Ending::of_order(order) {
         Some(ending) => ending,
+        None if hop.task.spec.source.relay.is_some() => relay::send(&hop, &report, &mut worker).await,
         None => send(&hop, &report, &mut worker).await,
     };
     let (state, operation, reason, message) = ending.stands(OperationKind::Write);

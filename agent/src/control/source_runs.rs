@@ -11,9 +11,9 @@ use std::{
 
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
-use super::events::worker_lost;
+use super::events::{hop_of, worker_lost};
 use super::workers::{Worker, WorkerEvent, WorkerSender, Workers};
-use crate::protocol::{Failure, FromWorker, HopId, Network, ToWorker, WorkerName};
+use crate::protocol::{Failure, HopId, Network, ToWorker, WorkerName};
 
 /// A run: UID of the job, number of the run.
 pub type RunKey = (String, i64);
@@ -177,20 +177,5 @@ impl Seat {
         if held.as_ref().is_some_and(|current| Arc::ptr_eq(current, &worker)) {
             *held = None;
         }
-    }
-}
-
-fn hop_of(message: &FromWorker) -> Option<HopId> {
-    match message {
-        FromWorker::Prepared { hop, .. }
-        | FromWorker::Progress { hop, .. }
-        | FromWorker::Consumed { hop, .. }
-        | FromWorker::Manifest { hop, .. }
-        | FromWorker::Durable { hop, .. }
-        | FromWorker::Stored { hop, .. }
-        | FromWorker::Received { hop, .. }
-        | FromWorker::Sent { hop, .. }
-        | FromWorker::Failed { hop, .. } => Some(*hop),
-        FromWorker::Pong { .. } | FromWorker::Ready { .. } | FromWorker::NotReady { .. } => None,
     }
 }

@@ -20,6 +20,8 @@ use super::{
     leftovers, network,
     order::Order,
     receive::{Arrival, Received},
+    relay::RELAY,
+    relays::{Offer, Relayed},
     report::{Half, Report},
     staging::Share,
     workers::{Worker, WorkerEvent},
@@ -29,7 +31,7 @@ use crate::{
     volume::{Destination, DestinationLock, Volume},
 };
 
-/// The one hop of a target's worker.
+/// The receiving hop of a target's worker.
 const HOP: HopId = HopId(0);
 
 /// Progress is written at most this often.
@@ -54,10 +56,14 @@ pub async fn run(hop: Hop, order: Order) {
     }
     let report = hop.report();
     let mut half = TargetSide::new(SideState::Pending);
+    // Whoever sends on what is received here hears of its end, however soon that comes.
+    let onward = hop.task.spec.target.forward_to.as_ref();
+    let relayed = onward.map(|task| hop.context.relays.begin((hop.namespace(), task.clone())));
     let ending = match Ending::of_order(order) {
         Some(ending) => ending,
-        None => receive(&hop, &report, &mut half).await,
+        None => receive(&hop, &report, &mut half, relayed.as_ref()).await,
     };
+    drop(relayed);
     let (state, operation, reason, message) = ending.stands(OperationKind::Writable);
     if let Some(reason) = &reason {
         tracing::info!(reason, message, "receiving side ends");
@@ -71,11 +77,11 @@ pub async fn run(hop: Hop, order: Order) {
     report.finish(Half::Target(Box::new(half))).await;
 }
 
-async fn receive(hop: &Hop, report: &Report, half: &mut TargetSide) -> Ending {
+async fn receive(hop: &Hop, report: &Report, half: &mut TargetSide, relayed: Option<&Relayed>) -> Ending {
     let mut held = Held::default();
     let interrupt = hop.interrupt(Side::Target);
     let ending = tokio::select! {
-        result = phases(hop, report, half, &mut held) => match result {
+        result = phases(hop, report, half, relayed, &mut held) => match result {
             Ok(()) => Ending::Succeeded,
             Err(failure) => Ending::Failed(failure),
         },
@@ -120,7 +126,13 @@ async fn end(mut worker: Worker) {
     }
 }
 
-async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut Held) -> Result<(), Failure> {
+async fn phases(
+    hop: &Hop,
+    report: &Report,
+    half: &mut TargetSide,
+    relayed: Option<&Relayed>,
+    held: &mut Held,
+) -> Result<(), Failure> {
     let since = Instant::now();
     let spec = &hop.task.spec;
     let stream = hop.stream()?;
@@ -141,8 +153,12 @@ async fn phases(hop: &Hop, report: &Report, half: &mut TargetSide, held: &mut He
     half.worker = Some(worker.name.0.clone());
     half.transport = Some(network::used(&network));
     let key = Uuid::new_v4().to_string();
-    let read_back = spec.integrity.read_back;
-    let open = ToWorker::OpenTarget { hop: HOP, stream, read_back, key, forward: None };
+    let (read_back, forward) = (spec.integrity.read_back, relayed.map(|_| RELAY));
+    if let Some(relayed) = relayed {
+        let (name, sender, events) = (worker.name.clone(), worker.sender(), worker.split_off(RELAY));
+        relayed.offer(Offer { name, sender, events });
+    }
+    let open = ToWorker::OpenTarget { hop: HOP, stream, read_back, key, forward };
     worker.sender().send(open, Vec::new()).await?;
     let metadata = events::prepared(&mut worker.events).await?;
     hop.context.metrics.stage("prepare", since.elapsed());

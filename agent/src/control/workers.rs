@@ -10,7 +10,8 @@ use nixl_transfer_crds::Reason;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::Outgoing;
-use crate::protocol::{BackendFacts, Failure, FromWorker, Network, ToWorker, WorkerName};
+use super::events::hop_of;
+use crate::protocol::{BackendFacts, Failure, FromWorker, HopId, Network, ToWorker, WorkerName};
 
 /// A worker must be there within this time, else the hop fails and is tried again.
 const TAKEN_WITHIN: Duration = Duration::from_secs(60);
@@ -30,6 +31,9 @@ pub enum NixlFacts {
     /// It cannot be used; why, and what to do.
     Unusable(String),
 }
+
+/// Events that may wait for each of two hops of a worker.
+const EVENTS: usize = 64;
 
 /// Handle of the pool.
 #[derive(Clone, Debug)]
@@ -109,6 +113,32 @@ impl Workers {
 }
 
 impl Worker {
+    /// From now on what it says about this hop goes its own way, and its end both ways. What nobody reads there is dropped.
+    pub fn split_off(&mut self, hop: HopId) -> mpsc::Receiver<WorkerEvent> {
+        let (own, events) = mpsc::channel(EVENTS);
+        let (other, split) = mpsc::channel(EVENTS);
+        let mut all = std::mem::replace(&mut self.events, events);
+        // Ends with the worker: `Gone` is always the last event.
+        tokio::spawn(async move {
+            while let Some(event) = all.recv().await {
+                match event {
+                    WorkerEvent::Message(message) if hop_of(&message) == Some(hop) => {
+                        let _ = other.try_send(WorkerEvent::Message(message));
+                    }
+                    WorkerEvent::Gone { status } => {
+                        let _ = other.try_send(WorkerEvent::Gone { status: status.clone() });
+                        let _ = own.send(WorkerEvent::Gone { status }).await;
+                    }
+                    event => {
+                        // Whoever hears no more has ended the worker.
+                        let _ = own.send(event).await;
+                    }
+                }
+            }
+        });
+        split
+    }
+
     /// A handle to talk to it with.
     pub fn sender(&self) -> WorkerSender {
         self.sender.clone()

@@ -50,6 +50,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How long the last files may take to reach the disk without one of them getting there: a cache full of one large file
 /// goes to a slow disk here.
 const STORE: Duration = Duration::from_secs(600);
+/// How long the first chunk waits for the relay to be connected. Control gives it up sooner (`control/relay.rs`).
+const RELAY_WITHIN: Duration = Duration::from_secs(35);
 /// What a relay may take beyond its own deadlines.
 const RELAY_GRACE: Duration = Duration::from_secs(5);
 
@@ -58,8 +60,7 @@ pub(super) fn run(mut seat: Seat, plan: TargetPlan) -> Result<(), Stop> {
     let receiver = connected(&mut seat, &plan)?;
     let algorithm = seat.options.algorithm;
     // The first chunk is not taken before it is known whether it is sent on.
-    let longest = Duration::from_secs(seat.options.connect_seconds) + RELAY_GRACE;
-    let forwarding = plan.onward.and_then(|onward| onward.begin(&receiver, longest));
+    let forwarding = plan.onward.and_then(|onward| onward.begin(&receiver, RELAY_WITHIN));
     let behind = forwarding.as_ref().map(|forwarding| Behind {
         answers: Answers::new(forwarding.answers(), digest::length(algorithm)),
         abort: forwarding.abort_handle(),
