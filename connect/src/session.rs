@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 pub(crate) use command::{Answer, Begin, Local, Offer, Opened, RegionId, Transfer};
 pub(crate) use endpoint::{Claim, Endpoint, EndpointId};
 pub use error::SessionError;
-pub(crate) use regions::Backing;
+pub(crate) use regions::{Abandoned, Backing};
 
 use crate::library::Library;
 use crate::memory::Arena;
@@ -42,7 +42,8 @@ pub struct SessionStatistics {
     pub foreign_notifications: u64,
     /// Transfers posted to NIXL, since the start.
     pub transfers: u64,
-    /// Bytes of memory that stay mapped until the process ends, because a peer may still reach them.
+    /// Bytes of memory that stay mapped until the process ends, because a peer may still reach them. Memory that several
+    /// operations share is counted once, by the first of them that left it.
     pub abandoned_bytes: u64,
     /// Streams and operations that are open.
     pub endpoints: usize,
@@ -254,8 +255,8 @@ impl Link {
     }
 
     /// Counts memory that is left mapped until the process ends, because a peer may still reach it.
-    pub(crate) fn abandoned(&self, bytes: u64) {
-        self.counters.abandoned.fetch_add(bytes, Ordering::Relaxed);
+    pub(crate) fn abandon(&self, memory: &dyn Backing) {
+        self.counters.abandoned.fetch_add(memory.abandon(), Ordering::Relaxed);
     }
 
     pub(crate) fn post(&self, transfer: Transfer) {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::Arena;
 use crate::device::Device;
 use crate::metadata::SerializedDescriptor;
-use crate::session::Backing;
+use crate::session::{Abandoned, Backing};
 
 /// Why memory cannot be a descriptor's.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,7 @@ pub(crate) struct Memory {
     keeper: Keeper,
     /// Transfers that may be reading or writing it at this moment.
     in_flight: AtomicUsize,
+    abandoned: Abandoned,
 }
 
 /// Says that a transfer may be using the memory, for as long as this value lives.
@@ -62,7 +63,7 @@ impl Memory {
             return Err(MemoryError::Range("size is 0"));
         }
         let arena = Arena::new(size)?;
-        Ok(Self { range: arena.range(), keeper: Keeper::Mapped(arena), in_flight: AtomicUsize::new(0) })
+        Ok(Self::of(arena.range(), Keeper::Mapped(arena)))
     }
 
     pub(crate) fn from_vec(bytes: Vec<u8>) -> Result<Self, MemoryError> {
@@ -75,11 +76,7 @@ impl Memory {
             ptr: bytes.as_mut_ptr() as u64,
             size: bytes.len() as u64,
         };
-        Ok(Self {
-            range,
-            keeper: Keeper::Vector { capacity: bytes.capacity() },
-            in_flight: AtomicUsize::new(0),
-        })
+        Ok(Self::of(range, Keeper::Vector { capacity: bytes.capacity() }))
     }
 
     pub(crate) fn lent(
@@ -91,8 +88,12 @@ impl Memory {
         let range = SerializedDescriptor { device, ptr, size };
         match range.fault() {
             Some(fault) => Err(MemoryError::Range(fault)),
-            None => Ok(Self { range, keeper: Keeper::Caller(owner), in_flight: AtomicUsize::new(0) }),
+            None => Ok(Self::of(range, Keeper::Caller(owner))),
         }
+    }
+
+    fn of(range: SerializedDescriptor, keeper: Keeper) -> Self {
+        Self { range, keeper, in_flight: AtomicUsize::new(0), abandoned: Abandoned::default() }
     }
 
     /// Whether a transfer may be using it.
@@ -114,6 +115,10 @@ impl Memory {
 impl Backing for Memory {
     fn range(&self) -> SerializedDescriptor {
         self.range
+    }
+
+    fn abandoned(&self) -> &Abandoned {
+        &self.abandoned
     }
 }
 

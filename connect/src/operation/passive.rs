@@ -219,7 +219,7 @@ impl<D: AsRef<Descriptor>> Drop for PassiveOperation<D> {
     fn drop(&mut self) {
         if self.is_reachable() {
             for local in std::mem::take(&mut self.local) {
-                self.shared.link.abandoned(local.as_ref().size());
+                self.shared.link.abandon(&*local.as_ref().backing());
                 // With it the memory stays mapped, and a shared descriptor stays shared: nobody can write what a peer reads.
                 std::mem::forget(local);
             }

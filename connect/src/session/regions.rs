@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nixl_sys::{Agent, MemType, MemoryRegion, NixlDescriptor, RegistrationHandle};
 
@@ -16,6 +17,23 @@ use crate::metadata::SerializedDescriptor;
 pub(crate) trait Backing: Send + Sync {
     /// The whole of it.
     fn range(&self) -> SerializedDescriptor;
+    /// Its mark that it stays mapped until the process ends.
+    fn abandoned(&self) -> &Abandoned;
+    /// Says that it stays mapped from now on; gives the bytes that were not said to before.
+    fn abandon(&self) -> u64 {
+        if self.abandoned().mark() { self.range().size } else { 0 }
+    }
+}
+
+/// Whether memory is counted among what stays mapped until the process ends: once, however many have left it.
+#[derive(Debug, Default)]
+pub(crate) struct Abandoned(AtomicBool);
+
+impl Abandoned {
+    /// True the first time.
+    fn mark(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
 }
 
 #[derive(Default)]

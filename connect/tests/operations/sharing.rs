@@ -71,6 +71,23 @@ fn four_readers(registered: bool, transports: &str) -> Outcome {
     owner.ends_well()
 }
 
+/// Nobody can take it back from the readers that never came; but it is there once, however many were to come.
+#[test]
+fn memory_that_several_operations_leave_to_their_readers_is_counted_once() -> Outcome {
+    let mut owner = Process::desk()?;
+    owner.make("readable", "4096,1")?;
+    for number in 0..READERS {
+        owner.answers(&format!("readable readable{number} readable"), "ok")?;
+        owner.tell(&format!("metadata readable{number}"))?;
+    }
+    for number in 0..READERS {
+        owner.answers(&format!("drop readable{number}"), "ok")?;
+        owner.answers("abandoned", "4097")?;
+    }
+    owner.holds_nothing()?;
+    owner.ends_well()
+}
+
 /// All at once, and the caller keeps nothing: only the operations hold the memory.
 #[test]
 fn memory_that_only_operations_hold_lives_as_long_as_the_last_of_them() -> Outcome {
