@@ -5,6 +5,7 @@ mod command;
 mod endpoint;
 mod endpoints;
 mod error;
+mod ledger;
 mod owner;
 mod pacing;
 mod peers;
@@ -42,14 +43,15 @@ pub struct SessionStatistics {
     pub foreign_notifications: u64,
     /// Transfers posted to NIXL, since the start.
     pub transfers: u64,
-    /// Bytes of memory that stay mapped until the process ends, because a peer may still reach them. Memory that several
-    /// operations share is counted once, by the first of them that left it.
+    /// Bytes of memory that stay mapped until the process ends, because a peer may still reach them, or because NIXL may have
+    /// begun a transfer that it failed to post. Memory that several operations share is counted once, by the first of them
+    /// that left it.
     pub abandoned_bytes: u64,
     /// Streams and operations that are open.
     pub endpoints: usize,
     /// Ranges of memory that are registered.
     pub regions: usize,
-    /// Transfers that were begun and have not ended.
+    /// Transfers that were begun and have not ended, without those that NIXL failed to post.
     pub in_flight: usize,
     /// Peers that are known, lost ones too.
     pub peers: usize,
@@ -66,8 +68,8 @@ pub(crate) struct Counters {
 
 /// A NIXL agent of this process. Streams hold what they need of it, but end when it is dropped.
 ///
-/// When it is dropped or closed with a transfer still in flight, the agent and the memory are left as they are: NIXL cannot
-/// take a transfer back, so only the end of the process ends it. Workers end with `_exit`.
+/// When it is dropped or closed with a transfer still in flight, or after NIXL failed to post one, the agent and the memory
+/// are left as they are: NIXL cannot take a transfer back, so only the end of the process ends it. Workers end with `_exit`.
 #[derive(Debug)]
 pub struct Session {
     link: Link,

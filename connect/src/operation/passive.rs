@@ -304,6 +304,8 @@ impl Endpoint for Shared {
 
     fn failed(&self, _token: u64) {}
 
+    fn stuck(&self, _token: u64, _reason: &str) {}
+
     fn lost(&self, peer: &str, reason: &str) {
         let is_expected = |expected: &Arc<str>| **expected == *peer;
         if self.waiting.read(|state| state.expected().is_some_and(is_expected)) {

@@ -82,6 +82,12 @@ impl Endpoints {
         }
     }
 
+    pub(super) fn stuck(&self, endpoint: EndpointId, token: u64, reason: &str) {
+        if let Some(endpoint) = self.open.get(&endpoint) {
+            endpoint.stuck(token, reason);
+        }
+    }
+
     pub(super) fn failed(&self, transfer: &Transfer) {
         if let Some(endpoint) = self.open.get(&transfer.endpoint) {
             endpoint.failed(transfer.token);

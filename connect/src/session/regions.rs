@@ -71,6 +71,11 @@ impl Regions {
         self.released.push(id);
     }
 
+    /// The memory of this hold will never be released: gives the bytes that this adds to what stays mapped.
+    pub(super) fn abandon(&self, id: RegionId) -> u64 {
+        self.holds.get(&id).map_or(0, |memory| memory.abandon())
+    }
+
     /// Drops the holds that were released, except those that `used` says are in use.
     pub(super) fn drop_released(&mut self, used: impl Fn(RegionId) -> bool) {
         let (registered, holds) = (&mut self.registered, &mut self.holds);
