@@ -244,6 +244,11 @@ impl Link {
         self.tell(Command::Begin(Box::new(begin)));
     }
 
+    /// An operation that was to begin is not wanted any more.
+    pub(crate) fn unwanted(&self) {
+        self.tell(Command::Unwanted);
+    }
+
     pub(crate) fn offer(&self, offer: Offer) {
         self.tell(Command::Offer(Box::new(offer)));
     }

@@ -177,8 +177,11 @@ impl<D: AsRef<Descriptor> + Unpin> ActiveOperation<D> {
 impl<D> Drop for ActiveOperation<D> {
     fn drop(&mut self) {
         // The session keeps its own hold on the memory until NIXL is done with it.
-        if let Some(opened) = self.shared.waiting.change(|state| state.give_up()) {
-            self.connector.link().close_operation(&opened);
+        let link = self.connector.link();
+        match self.shared.waiting.change(|state| state.give_up()) {
+            Some(opened) => link.close_operation(&opened),
+            // It may be waiting for its peer, with others behind it.
+            None => link.unwanted(),
         }
     }
 }

@@ -180,6 +180,7 @@ impl Owner {
             }
             Command::Close(endpoint) => self.endpoints.close(endpoint),
             Command::Begin(begin) => self.begin(begin),
+            Command::Unwanted => self.retry_waiting(),
             Command::Offer(offer) => self.offer(*offer),
             Command::Post(transfer) => self.post(transfer),
             Command::Notify { peer, message } => self.notify(&peer, &message),
