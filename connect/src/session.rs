@@ -47,7 +47,8 @@ pub struct SessionStatistics {
     /// begun a transfer that it failed to post. Memory that several operations share is counted once, by the first of them
     /// that left it.
     pub abandoned_bytes: u64,
-    /// Streams and operations that are open.
+    /// Streams that are open, and operations to which something may still happen. While there are none, and no transfer is in
+    /// flight, the agent's thread sleeps.
     pub endpoints: usize,
     /// Ranges of memory that are registered.
     pub regions: usize,

@@ -245,6 +245,10 @@ impl Endpoint for Shared {
         self.waiting.read(|state| !state.is_given_up() && !state.status().is_terminal())
     }
 
+    fn is_over(&self) -> bool {
+        self.waiting.read(|state| state.is_over())
+    }
+
     fn notified(&self, _peer: &str, _message: &[u8]) -> Claim {
         Claim::Foreign
     }

@@ -293,6 +293,10 @@ impl Shared {
 }
 
 impl Endpoint for Shared {
+    fn is_over(&self) -> bool {
+        self.waiting.read(|state| state.is_over())
+    }
+
     fn notified(&self, peer: &str, _message: &[u8]) -> Claim {
         self.waiting.change(|state| state.notified(peer));
         Claim::Taken

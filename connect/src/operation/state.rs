@@ -169,6 +169,12 @@ impl State {
         self.given_up
     }
 
+    /// Whether nothing can happen to it any more. What has failed may still be told that NIXL is done with the memory; of
+    /// what is passive a peer may still make use.
+    pub(super) fn is_over(&self) -> bool {
+        self.status.is_terminal() && self.memory != Memory::InUse
+    }
+
     /// Whether the session would not begin it.
     pub(super) fn was_refused(&self) -> bool {
         self.opened.is_none() && self.status == OperationStatus::Errored

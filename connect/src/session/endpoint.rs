@@ -22,6 +22,10 @@ pub(crate) trait Endpoint: Send + Sync {
     fn is_wanted(&self) -> bool {
         true
     }
+    /// Whether nothing can happen to it any more. The session closes it then by itself, and looks for no news on its behalf.
+    fn is_over(&self) -> bool {
+        false
+    }
     /// A notification came from the agent `peer`.
     fn notified(&self, peer: &str, message: &[u8]) -> Claim;
     /// A transfer of this endpoint is complete, and its notification handed to the network. NIXL has no hold on its

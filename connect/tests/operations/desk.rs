@@ -8,7 +8,7 @@
 //! `start O` · `metadata O` · `status O` · `wait|release O MILLISECONDS` · `cancel O` · `results O SEED` · `expect O AGENT` ·
 //! `peer O` · `take O M` · `drop O`
 //!
-//! `name` · `agent` · `statistics` · `abandoned` · `leave` (drops the connector) · `close MILLISECONDS`
+//! `name` · `agent` · `statistics` · `regions` · `abandoned` · `leave` (drops the connector) · `close MILLISECONDS`
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -125,6 +125,7 @@ impl Desk {
                     now.endpoints, now.regions, now.in_flight, now.foreign_notifications
                 ));
             }
+            ["regions"] => return Ok(self.connector()?.statistics()?.regions.to_string()),
             ["abandoned"] => return Ok(self.connector()?.statistics()?.abandoned_bytes.to_string()),
             ["leave"] => drop(self.connector.take()),
             ["close", milliseconds] => {

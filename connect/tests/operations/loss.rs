@@ -95,6 +95,37 @@ fn an_active_operation_fails_when_its_peer_is_killed_while_it_is_in_flight() -> 
     Ok(())
 }
 
+/// The first that fails is the loss of the peer for all of them, and each still hears when NIXL is done with its memory.
+#[test]
+fn operations_that_fail_with_another_one_give_their_memory_back_too() -> Outcome {
+    const COUNT: usize = 3;
+    let [mut owner, mut peer] = Process::desks()?;
+    let mut offers = Vec::new();
+    owner.make("readable", LARGE)?;
+    for number in 0..COUNT {
+        owner.answers(&format!("readable readable{number} readable"), "ok")?;
+        offers.push(owner.tell(&format!("metadata readable{number}"))?);
+    }
+    owner.stop()?;
+    for (number, metadata) in offers.iter().enumerate() {
+        peer.answers(&format!("memory read {LARGE} 0"), "ok")?;
+        peer.answers(&format!("read read{number} read {metadata}"), "ok")?;
+    }
+    owner.kill()?;
+    for number in 0..COUNT {
+        fails(&mut peer, &format!("read{number}"), "PeerLost Retryable")?;
+        peer.answers(&format!("release read{number} 30000"), "ok")?;
+    }
+    // They are over, and need no attention though they are held.
+    peer.comes_to("statistics", &format!("endpoints=0 regions={COUNT} in_flight=0 foreign=0"))?;
+    for number in 0..COUNT {
+        peer.answers(&format!("take read{number} read"), "ok")?;
+        peer.answers("access read", "free")?;
+    }
+    peer.holds_nothing()?;
+    peer.ends_well()
+}
+
 #[test]
 fn a_passive_operation_fails_when_the_expected_sender_is_killed_before_it_began() -> Outcome {
     for (passive, _) in PAIRS {

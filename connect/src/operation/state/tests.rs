@@ -93,6 +93,9 @@ proptest! {
             prop_assert!(!kept || is_kept(&state), "{:?} gives back what NIXL has for good", event);
             prop_assert!(state.is_released() || now.0 != OperationStatus::Complete);
             prop_assert!(!is_kept(&state) || now.0.is_terminal());
+            // The session tells nothing any more to what is over.
+            let is_settled = state.outcome().is_some() && state.release_outcome().is_some();
+            prop_assert_eq!(state.is_over(), is_settled);
             if matches!(event, Event::Stuck) {
                 prop_assert_eq!(is_kept(&state), !released);
             }

@@ -74,7 +74,7 @@ impl Owner {
         let mut busy = self.poll_notifications();
         let mut lost = Vec::new();
         if let Some(live) = &mut self.live {
-            let (endpoints, peers) = (&self.endpoints, &mut self.peers);
+            let (endpoints, peers) = (&mut self.endpoints, &mut self.peers);
             live.transfers.poll(&self.agent, |transfer, outcome| {
                 busy = true;
                 peers.ended(&transfer.peer);
