@@ -145,6 +145,9 @@ impl<D: AsRef<Descriptor> + Unpin> PassiveOperation<D> {
     /// notification key as the message, which a Python peer overlooks). Without this call any holder of the metadata may
     /// complete the operation, and a peer that dies is noticed by the deadline of the wait only.
     ///
+    /// This guards against mix-ups, not against malice: the sender's name is what the sender says in its notification, and
+    /// NIXL does not prove it.
+    ///
     /// # Errors
     /// `Sender` when another agent has completed it already.
     pub fn expect_sender(&self, sender: CheckedMetadata) -> Result<(), OperationError> {
@@ -161,7 +164,7 @@ impl<D: AsRef<Descriptor> + Unpin> PassiveOperation<D> {
     }
 
     /// The agent whose notification completed the operation, or would have but for
-    /// [`expect_sender`](Self::expect_sender); `None` before.
+    /// [`expect_sender`](Self::expect_sender), by the name that it says it has; `None` before.
     pub fn sender(&self) -> Option<Arc<str>> {
         self.shared.waiting.read(|state| state.sender().cloned())
     }
