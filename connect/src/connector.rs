@@ -13,9 +13,10 @@ use crate::session::{Link, Session, SessionError, SessionStatistics};
 
 /// Makes operations. Cheap to clone; the agent and its thread live as long as any clone or any operation.
 ///
-/// An idle connector's thread sleeps; with an operation open it wakes at least every millisecond to look for news. So a
-/// peer that comes with the metadata of an operation that is over may wait until another one is open here, or until its
-/// own deadline: over TCP bytes move only while both sides look.
+/// An idle connector's thread sleeps; with an operation open it wakes at least every millisecond to look for news. One that
+/// is over and has its memory back is not open, dropped or not. So a peer that comes with the metadata of an operation that
+/// is over may wait until another one is open here, or until its own deadline: over TCP bytes move only while both sides
+/// look.
 ///
 /// All methods can be called from any thread. Those that begin an operation give it back as a [`Starting`] and never block;
 /// the others that ask the agent's thread block for as long as it needs, usually less than a millisecond and never more

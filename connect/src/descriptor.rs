@@ -70,7 +70,8 @@ impl Descriptor {
 
     /// Memory of the caller: borrowed, shared with other processes, or on a device. `owner` is dropped when neither the
     /// descriptor nor NIXL needs the memory any more, which may be never (see [`PassiveOperation`](crate::PassiveOperation)).
-    /// It may be dropped on any thread.
+    /// It may be dropped on any thread, the agent's too, so its drop must not block. A panic in it is caught and logged as an
+    /// error, on whatever thread that is.
     ///
     /// ```
     /// # use std::sync::atomic::AtomicU8;

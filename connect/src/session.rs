@@ -5,6 +5,7 @@ mod command;
 mod endpoint;
 mod endpoints;
 mod error;
+mod ledger;
 mod owner;
 mod pacing;
 mod peers;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 pub(crate) use command::{Answer, Begin, Local, Offer, Opened, RegionId, Transfer};
 pub(crate) use endpoint::{Claim, Endpoint, EndpointId};
 pub use error::SessionError;
-pub(crate) use regions::Backing;
+pub(crate) use regions::{Abandoned, Backing};
 
 use crate::library::Library;
 use crate::memory::Arena;
@@ -42,13 +43,16 @@ pub struct SessionStatistics {
     pub foreign_notifications: u64,
     /// Transfers posted to NIXL, since the start.
     pub transfers: u64,
-    /// Bytes of memory that stay mapped until the process ends, because a peer may still reach them.
+    /// Bytes of memory that stay mapped until the process ends, because a peer may still reach them, or because NIXL may have
+    /// begun a transfer that it failed to post. Memory that several operations share is counted once, by the first of them
+    /// that left it.
     pub abandoned_bytes: u64,
-    /// Streams and operations that are open.
+    /// Streams that are open, and operations to which something may still happen. While there are none, and no transfer is in
+    /// flight, the agent's thread sleeps.
     pub endpoints: usize,
     /// Ranges of memory that are registered.
     pub regions: usize,
-    /// Transfers that were begun and have not ended.
+    /// Transfers that were begun and have not ended, without those that NIXL failed to post.
     pub in_flight: usize,
     /// Peers that are known, lost ones too.
     pub peers: usize,
@@ -65,8 +69,8 @@ pub(crate) struct Counters {
 
 /// A NIXL agent of this process. Streams hold what they need of it, but end when it is dropped.
 ///
-/// When it is dropped or closed with a transfer still in flight, the agent and the memory are left as they are: NIXL cannot
-/// take a transfer back, so only the end of the process ends it. Workers end with `_exit`.
+/// When it is dropped or closed with a transfer still in flight, or after NIXL failed to post one, the agent and the memory
+/// are left as they are: NIXL cannot take a transfer back, so only the end of the process ends it. Workers end with `_exit`.
 #[derive(Debug)]
 pub struct Session {
     link: Link,
@@ -241,6 +245,11 @@ impl Link {
         self.tell(Command::Begin(Box::new(begin)));
     }
 
+    /// An operation that was to begin is not wanted any more.
+    pub(crate) fn unwanted(&self) {
+        self.tell(Command::Unwanted);
+    }
+
     pub(crate) fn offer(&self, offer: Offer) {
         self.tell(Command::Offer(Box::new(offer)));
     }
@@ -254,8 +263,8 @@ impl Link {
     }
 
     /// Counts memory that is left mapped until the process ends, because a peer may still reach it.
-    pub(crate) fn abandoned(&self, bytes: u64) {
-        self.counters.abandoned.fetch_add(bytes, Ordering::Relaxed);
+    pub(crate) fn abandon(&self, memory: &dyn Backing) {
+        self.counters.abandoned.fetch_add(memory.abandon(), Ordering::Relaxed);
     }
 
     pub(crate) fn post(&self, transfer: Transfer) {

@@ -23,6 +23,8 @@ mod notifications;
 mod owning;
 #[path = "operations/process.rs"]
 mod process;
+#[path = "operations/registered.rs"]
+mod registered;
 #[path = "operations/rogue.rs"]
 mod rogue;
 #[path = "operations/role.rs"]

@@ -11,13 +11,14 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::device::Device;
 use crate::metadata::SerializedDescriptor;
-use crate::session::Backing;
+use crate::session::{Abandoned, Backing};
 
 /// An owned piece of host memory that can be registered with NIXL.
 #[derive(Debug)]
 pub struct Arena {
     start: NonNull<u8>,
     length: usize,
+    abandoned: Abandoned,
 }
 
 // SAFETY: the mapping belongs to no thread; all access to its bytes goes through `Slot`, of which there is one per
@@ -38,7 +39,7 @@ impl Arena {
             mmap_anonymous(std::ptr::null_mut(), length, ProtFlags::READ | ProtFlags::WRITE, flags)
         }?;
         match NonNull::new(start.cast()) {
-            Some(start) => Ok(Self { start, length }),
+            Some(start) => Ok(Self { start, length, abandoned: Abandoned::default() }),
             None => Err(io::Error::other("the kernel mapped memory at address 0")),
         }
     }
@@ -75,6 +76,10 @@ impl Arena {
 impl Backing for Arena {
     fn range(&self) -> SerializedDescriptor {
         SerializedDescriptor { device: Device::Cpu, ptr: self.address() as u64, size: self.length as u64 }
+    }
+
+    fn abandoned(&self) -> &Abandoned {
+        &self.abandoned
     }
 }
 

@@ -3,13 +3,14 @@
 
 use std::any::Any;
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Arena;
 use crate::device::Device;
 use crate::metadata::SerializedDescriptor;
-use crate::session::Backing;
+use crate::session::{Abandoned, Backing};
 
 /// Why memory cannot be a descriptor's.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,7 @@ pub(crate) struct Memory {
     keeper: Keeper,
     /// Transfers that may be reading or writing it at this moment.
     in_flight: AtomicUsize,
+    abandoned: Abandoned,
 }
 
 /// Says that a transfer may be using the memory, for as long as this value lives.
@@ -52,8 +54,8 @@ enum Keeper {
     Mapped(#[allow(dead_code)] Arena),
     /// A vector, kept by its parts: an owner that could be dereferenced must not exist while NIXL writes the bytes.
     Vector { capacity: usize },
-    /// Its drop tells the caller.
-    Caller(#[allow(dead_code)] Box<dyn Any + Send + Sync>),
+    /// Its drop tells the caller; `None` once it has.
+    Caller(Option<Box<dyn Any + Send + Sync>>),
 }
 
 impl Memory {
@@ -62,7 +64,7 @@ impl Memory {
             return Err(MemoryError::Range("size is 0"));
         }
         let arena = Arena::new(size)?;
-        Ok(Self { range: arena.range(), keeper: Keeper::Mapped(arena), in_flight: AtomicUsize::new(0) })
+        Ok(Self::of(arena.range(), Keeper::Mapped(arena)))
     }
 
     pub(crate) fn from_vec(bytes: Vec<u8>) -> Result<Self, MemoryError> {
@@ -75,11 +77,7 @@ impl Memory {
             ptr: bytes.as_mut_ptr() as u64,
             size: bytes.len() as u64,
         };
-        Ok(Self {
-            range,
-            keeper: Keeper::Vector { capacity: bytes.capacity() },
-            in_flight: AtomicUsize::new(0),
-        })
+        Ok(Self::of(range, Keeper::Vector { capacity: bytes.capacity() }))
     }
 
     pub(crate) fn lent(
@@ -91,8 +89,12 @@ impl Memory {
         let range = SerializedDescriptor { device, ptr, size };
         match range.fault() {
             Some(fault) => Err(MemoryError::Range(fault)),
-            None => Ok(Self { range, keeper: Keeper::Caller(owner), in_flight: AtomicUsize::new(0) }),
+            None => Ok(Self::of(range, Keeper::Caller(Some(owner)))),
         }
+    }
+
+    fn of(range: SerializedDescriptor, keeper: Keeper) -> Self {
+        Self { range, keeper, in_flight: AtomicUsize::new(0), abandoned: Abandoned::default() }
     }
 
     /// Whether a transfer may be using it.
@@ -115,15 +117,33 @@ impl Backing for Memory {
     fn range(&self) -> SerializedDescriptor {
         self.range
     }
+
+    fn abandoned(&self) -> &Abandoned {
+        &self.abandoned
+    }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Keeper::Vector { capacity } = self.keeper {
-            let (start, length) = (self.range.ptr as *mut u8, self.range.size as usize);
-            // SAFETY: these are the parts of the vector that `from_vec` took, and nobody else has taken it back.
-            drop(unsafe { Vec::from_raw_parts(start, length, capacity) });
+        match &mut self.keeper {
+            Keeper::Mapped(_) => {}
+            Keeper::Vector { capacity } => {
+                let (start, length) = (self.range.ptr as *mut u8, self.range.size as usize);
+                // SAFETY: these are the parts of the vector that `from_vec` took, and nobody else has taken it back.
+                drop(unsafe { Vec::from_raw_parts(start, length, *capacity) });
+            }
+            Keeper::Caller(owner) => drop_owner(owner.take(), self.range),
         }
+    }
+}
+
+/// The caller's code, which may run on a session's thread: its panic must not end that one, and with it all operations.
+fn drop_owner(owner: Option<Box<dyn Any + Send + Sync>>, memory: SerializedDescriptor) {
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(owner)));
+    if let Err(panic) = dropped {
+        tracing::error!(?memory, "the owner of a descriptor's memory panicked when it was dropped");
+        // What a panic carries may panic too.
+        std::mem::forget(panic);
     }
 }
 
@@ -154,6 +174,25 @@ mod tests {
         assert_eq!(Arc::strong_count(&owner), 2);
         drop(memory);
         assert_eq!(Arc::strong_count(&owner), 1);
+    }
+
+    #[test]
+    fn a_callers_owner_that_panics_does_not_end_the_thread() {
+        struct FakeOwner {
+            _holds: Arc<()>,
+        }
+
+        impl Drop for FakeOwner {
+            fn drop(&mut self) {
+                panic!("the owner's drop");
+            }
+        }
+
+        let owner = Arc::new(());
+        let memory =
+            Memory::lent(Device::Cpu, 4096, 64, Box::new(FakeOwner { _holds: Arc::clone(&owner) })).unwrap();
+        drop(memory);
+        assert_eq!(Arc::strong_count(&owner), 1, "what the owner holds is dropped all the same");
     }
 
     #[test]

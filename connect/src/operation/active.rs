@@ -57,6 +57,10 @@ pub type WriteOperation = ActiveOperation<Arc<Descriptor>>;
 /// background: its bytes may still arrive, its peer may still be told that it is complete, and its memory stays
 /// registered and mapped until NIXL is done with it. With a peer that is stopped rather than dead, that may be as long as
 /// the process lives.
+///
+/// When NIXL takes a transfer and then fails to post it, which a dead peer can cause, it may have begun a part of it, and
+/// nobody can say when that ends. The operation fails, and its memory stays registered and mapped until the process ends,
+/// counted in [`SessionStatistics::abandoned_bytes`](crate::SessionStatistics::abandoned_bytes).
 pub struct ActiveOperation<D> {
     shared: Arc<Shared>,
     local: Vec<D>,
@@ -150,16 +154,17 @@ impl<D: AsRef<Descriptor> + Unpin> ActiveOperation<D> {
     /// that does not come, so take a deadline that you can afford to wait for.
     ///
     /// # Errors
-    /// `DeadlineExceeded`; it can be waited for again.
+    /// `DeadlineExceeded`; it can be waited for again. The operation's own failure, at once, when NIXL failed to post the
+    /// transfer and has the memory for good (see the type).
     pub fn wait_for_release(&self, deadline: Instant) -> Completion<'_> {
-        let ready = |state: &super::state::State| state.is_released().then_some(Ok(()));
+        let ready = |state: &super::state::State| state.release_outcome();
         Completion::new(&self.shared.waiting, "the release of the memory", ready, deadline)
     }
 
     /// Gives the local descriptors back, in the order in which they were given.
     ///
     /// # Errors
-    /// The operation itself, while NIXL may still use the memory: after a cancellation, see
+    /// The operation itself, while NIXL may still use the memory: after a cancellation or a failure, see
     /// [`wait_for_release`](Self::wait_for_release).
     pub fn into_descriptors(mut self) -> Result<Vec<D>, Self> {
         if !self.shared.waiting.read(|state| state.is_released()) {
@@ -172,8 +177,11 @@ impl<D: AsRef<Descriptor> + Unpin> ActiveOperation<D> {
 impl<D> Drop for ActiveOperation<D> {
     fn drop(&mut self) {
         // The session keeps its own hold on the memory until NIXL is done with it.
-        if let Some(opened) = self.shared.waiting.change(|state| state.give_up()) {
-            self.connector.link().close_operation(&opened);
+        let link = self.connector.link();
+        match self.shared.waiting.change(|state| state.give_up()) {
+            Some(opened) => link.close_operation(&opened),
+            // It may be waiting for its peer, with others behind it.
+            None => link.unwanted(),
         }
     }
 }
@@ -237,6 +245,10 @@ impl Endpoint for Shared {
         self.waiting.read(|state| !state.is_given_up() && !state.status().is_terminal())
     }
 
+    fn is_over(&self) -> bool {
+        self.waiting.read(|state| state.is_over())
+    }
+
     fn notified(&self, _peer: &str, _message: &[u8]) -> Claim {
         Claim::Foreign
     }
@@ -252,6 +264,11 @@ impl Endpoint for Shared {
 
     fn failed(&self, _token: u64) {
         self.waiting.change(|state| state.release());
+    }
+
+    fn stuck(&self, _token: u64, reason: &str) {
+        let error = SessionError::Nixl { call: "post the transfer", reason: reason.to_owned() };
+        self.waiting.change(|state| state.keep(error.into()));
     }
 
     fn lost(&self, peer: &str, reason: &str) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::error::OperationError;
 use super::state::State;
-use super::waiting::Waiting;
+use super::waiting::{Place, Waiting};
 
 type Ready = fn(&State) -> Option<Result<(), OperationError>>;
 
@@ -28,11 +28,12 @@ pub struct Completion<'a> {
     ready: Ready,
     what: &'static str,
     deadline: Deadline,
+    place: Place,
 }
 
 impl<'a> Completion<'a> {
     pub(super) fn new(waiting: &'a Waiting, what: &'static str, ready: Ready, deadline: Instant) -> Self {
-        Self { waiting, ready, what, deadline: Deadline::at(deadline) }
+        Self { waiting, ready, what, deadline: Deadline::at(deadline), place: Place::default() }
     }
 
     /// Blocks this thread until it happened or the deadline passes.
@@ -50,17 +51,24 @@ impl Future for Completion<'_> {
     type Output = Result<(), OperationError>;
 
     fn poll(
-        mut self: std::pin::Pin<&mut Self>,
+        self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Self::Output> {
         use std::task::Poll;
-        if let Poll::Ready(result) = self.waiting.poll(context, self.ready) {
+        let this = self.get_mut();
+        if let Poll::Ready(result) = this.waiting.poll(&mut this.place, context, this.ready) {
             return Poll::Ready(result);
         }
-        match self.deadline.poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(OperationError::DeadlineExceeded(self.what))),
+        match this.deadline.poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(OperationError::DeadlineExceeded(this.what))),
             Poll::Pending => Poll::Pending,
         }
+    }
+}
+
+impl Drop for Completion<'_> {
+    fn drop(&mut self) {
+        self.waiting.leave(&mut self.place);
     }
 }
 

@@ -145,6 +145,9 @@ impl<D: AsRef<Descriptor> + Unpin> PassiveOperation<D> {
     /// notification key as the message, which a Python peer overlooks). Without this call any holder of the metadata may
     /// complete the operation, and a peer that dies is noticed by the deadline of the wait only.
     ///
+    /// This guards against mix-ups, not against malice: the sender's name is what the sender says in its notification, and
+    /// NIXL does not prove it.
+    ///
     /// # Errors
     /// `Sender` when another agent has completed it already.
     pub fn expect_sender(&self, sender: CheckedMetadata) -> Result<(), OperationError> {
@@ -161,7 +164,7 @@ impl<D: AsRef<Descriptor> + Unpin> PassiveOperation<D> {
     }
 
     /// The agent whose notification completed the operation, or would have but for
-    /// [`expect_sender`](Self::expect_sender); `None` before.
+    /// [`expect_sender`](Self::expect_sender), by the name that it says it has; `None` before.
     pub fn sender(&self) -> Option<Arc<str>> {
         self.shared.waiting.read(|state| state.sender().cloned())
     }
@@ -219,7 +222,7 @@ impl<D: AsRef<Descriptor>> Drop for PassiveOperation<D> {
     fn drop(&mut self) {
         if self.is_reachable() {
             for local in std::mem::take(&mut self.local) {
-                self.shared.link.abandoned(local.as_ref().size());
+                self.shared.link.abandon(&*local.as_ref().backing());
                 // With it the memory stays mapped, and a shared descriptor stays shared: nobody can write what a peer reads.
                 std::mem::forget(local);
             }
@@ -293,6 +296,10 @@ impl Shared {
 }
 
 impl Endpoint for Shared {
+    fn is_over(&self) -> bool {
+        self.waiting.read(|state| state.is_over())
+    }
+
     fn notified(&self, peer: &str, _message: &[u8]) -> Claim {
         self.waiting.change(|state| state.notified(peer));
         Claim::Taken
@@ -303,6 +310,8 @@ impl Endpoint for Shared {
     fn refused(&self, _token: u64, _reason: &str) {}
 
     fn failed(&self, _token: u64) {}
+
+    fn stuck(&self, _token: u64, _reason: &str) {}
 
     fn lost(&self, peer: &str, reason: &str) {
         let is_expected = |expected: &Arc<str>| **expected == *peer;

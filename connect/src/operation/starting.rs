@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::completion::Deadline;
 use super::error::{OperationError, Refused};
-use super::waiting::Waiting;
+use super::waiting::{Place, Waiting};
 use crate::session::SessionError;
 
 /// Longest wait for the session's thread. Registering memory and loading a peer take milliseconds; only a hanging NIXL
@@ -22,6 +22,7 @@ pub struct Starting<O: Startable> {
     /// `None` once it was given out.
     state: Option<Result<O, Refused<O::Memory>>>,
     deadline: Deadline,
+    place: Place,
 }
 
 /// An operation that can be started: the four of this crate.
@@ -48,7 +49,8 @@ pub(super) mod sealed {
 
 impl<O: Startable> Starting<O> {
     pub(super) fn new(operation: Result<O, Refused<O::Memory>>) -> Self {
-        Self { state: Some(operation), deadline: Deadline::at(Instant::now() + LONGEST) }
+        let deadline = Deadline::at(Instant::now() + LONGEST);
+        Self { state: Some(operation), deadline, place: Place::default() }
     }
 
     /// Blocks this thread until the session has taken the operation.
@@ -64,8 +66,15 @@ impl<O: Startable> Starting<O> {
     }
 
     fn take(&mut self) -> Result<O, Refused<O::Memory>> {
+        self.leave();
         let closed = || Refused { error: SessionError::Closed.into(), descriptors: Vec::new() };
         self.state.take().unwrap_or_else(|| Err(closed()))
+    }
+
+    fn leave(&mut self) {
+        if let Some(Ok(operation)) = &self.state {
+            operation.waiting().leave(&mut self.place);
+        }
     }
 }
 
@@ -78,22 +87,29 @@ impl<O: Startable> Future for Starting<O> {
     type Output = Result<O, Refused<O::Memory>>;
 
     fn poll(
-        mut self: std::pin::Pin<&mut Self>,
+        self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Self::Output> {
         use std::task::Poll;
-        if let Some(Ok(operation)) = &self.state {
-            let started = operation.waiting().poll(context, |state| state.is_started().then_some(()));
-            if started.is_pending() {
-                if self.deadline.poll(context).is_pending() {
+        let this = self.get_mut();
+        if let Some(Ok(operation)) = &this.state {
+            let is_started = |state: &super::state::State| state.is_started().then_some(());
+            if operation.waiting().poll(&mut this.place, context, is_started).is_pending() {
+                if this.deadline.poll(context).is_pending() {
                     return Poll::Pending;
                 }
-                let operation = self.take();
+                let operation = this.take();
                 return Poll::Ready(operation.and_then(|operation| Err(operation.refused(no_answer()))));
             }
         }
-        let operation = self.take();
+        let operation = this.take();
         Poll::Ready(operation.and_then(O::started))
+    }
+}
+
+impl<O: Startable> Drop for Starting<O> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

@@ -6,6 +6,15 @@ use super::error::OperationError;
 use crate::session::{Opened, SessionError};
 use crate::status::OperationStatus;
 
+/// Whether NIXL has a hold on the operation's memory. The first change counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    InUse,
+    Released,
+    /// Until the process ends.
+    Kept,
+}
+
 /// Only the first end counts; what comes later changes nothing but who holds the memory.
 #[derive(Debug)]
 pub(super) struct State {
@@ -13,8 +22,7 @@ pub(super) struct State {
     failure: Option<OperationError>,
     /// What the session holds for the operation, once it does.
     opened: Option<Opened>,
-    /// Whether NIXL has no hold on the memory.
-    released: bool,
+    memory: Memory,
     /// The agent whose notification completed the operation.
     sender: Option<Arc<str>>,
     /// The one agent that may do so, if one is known.
@@ -29,7 +37,7 @@ impl State {
             status: OperationStatus::Uninitialized,
             failure: None,
             opened: None,
-            released: false,
+            memory: Memory::InUse,
             sender: None,
             expected: None,
             given_up: false,
@@ -51,7 +59,15 @@ impl State {
     /// The session has refused it; NIXL never had its memory.
     pub(super) fn refuse(&mut self, error: OperationError) {
         self.fail(error);
-        self.released = true;
+        self.release();
+    }
+
+    /// NIXL may have begun the transfer, and will never tell its end.
+    pub(super) fn keep(&mut self, error: OperationError) {
+        self.fail(error);
+        if self.memory == Memory::InUse {
+            self.memory = Memory::Kept;
+        }
     }
 
     /// The operation fails, unless it has ended.
@@ -64,7 +80,7 @@ impl State {
 
     /// Its bytes are where they belong, and NIXL has no hold on its memory.
     pub(super) fn complete(&mut self) {
-        self.released = true;
+        self.release();
         if !self.status.is_terminal() {
             self.status = OperationStatus::Complete;
         }
@@ -109,7 +125,9 @@ impl State {
 
     /// NIXL has ended the transfer, well or not.
     pub(super) fn release(&mut self) {
-        self.released = true;
+        if self.memory == Memory::InUse {
+            self.memory = Memory::Released;
+        }
     }
 
     /// The holder drops it: gives what the session must be told to close. Without an answer of the session yet, the
@@ -131,13 +149,30 @@ impl State {
         self.sender.as_ref()
     }
 
+    /// Whether NIXL has no hold on the memory.
     pub(super) fn is_released(&self) -> bool {
-        self.released
+        self.memory == Memory::Released
+    }
+
+    /// What became of the memory, or `None` while NIXL may give it back.
+    pub(super) fn release_outcome(&self) -> Option<Result<(), OperationError>> {
+        match self.memory {
+            Memory::InUse => None,
+            Memory::Released => Some(Ok(())),
+            // It has failed, or was cancelled before.
+            Memory::Kept => self.outcome(),
+        }
     }
 
     /// Whether the holder has dropped it.
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up
+    }
+
+    /// Whether nothing can happen to it any more. What has failed may still be told that NIXL is done with the memory; of
+    /// what is passive a peer may still make use.
+    pub(super) fn is_over(&self) -> bool {
+        self.status.is_terminal() && self.memory != Memory::InUse
     }
 
     /// Whether the session would not begin it.

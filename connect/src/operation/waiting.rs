@@ -16,12 +16,19 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 struct Inner {
     state: State,
-    tasks: Vec<Waker>,
+    tasks: Vec<(u64, Waker)>,
+    last_place: u64,
 }
+
+/// The place of one wait among the tasks that wait; none before its first poll. Whoever has it gives it back with
+/// [`Waiting::leave`].
+#[derive(Debug, Default)]
+pub(super) struct Place(Option<u64>);
 
 impl Waiting {
     pub(super) fn new() -> Self {
-        Self { inner: Mutex::new(Inner { state: State::new(), tasks: Vec::new() }), changed: Condvar::new() }
+        let inner = Inner { state: State::new(), tasks: Vec::new(), last_place: 0 };
+        Self { inner: Mutex::new(inner), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -40,7 +47,7 @@ impl Waiting {
         let tasks = std::mem::take(&mut inner.tasks);
         drop(inner);
         self.changed.notify_all();
-        tasks.into_iter().for_each(Waker::wake);
+        tasks.into_iter().for_each(|(_, task)| task.wake());
         result
     }
 
@@ -61,14 +68,39 @@ impl Waiting {
 
     /// For a task: ready when `ready` gives something, else the task is woken at the next change.
     #[cfg_attr(not(feature = "tokio"), allow(dead_code))] // there are no tasks then
-    pub(super) fn poll<R>(&self, context: &Context<'_>, ready: impl Fn(&State) -> Option<R>) -> Poll<R> {
+    pub(super) fn poll<R>(
+        &self,
+        place: &mut Place,
+        context: &Context<'_>,
+        ready: impl Fn(&State) -> Option<R>,
+    ) -> Poll<R> {
         let mut inner = self.lock();
         if let Some(result) = ready(&inner.state) {
             return Poll::Ready(result);
         }
-        if !inner.tasks.iter().any(|task| task.will_wake(context.waker())) {
-            inner.tasks.push(context.waker().clone());
-        }
+        let number = *place.0.get_or_insert_with(|| {
+            inner.last_place += 1;
+            inner.last_place
+        });
+        let known = inner.tasks.iter().position(|(known, _)| *known == number);
+        let former = known.map(|at| inner.tasks.swap_remove(at));
+        inner.tasks.push((number, context.waker().clone()));
+        // What a waker's drop does is the runtime's affair, and may be another wait's end.
+        drop(inner);
+        drop(former);
         Poll::Pending
     }
+
+    /// The wait is over: its task is not woken any more, and not kept.
+    pub(super) fn leave(&self, place: &mut Place) {
+        let Some(number) = place.0.take() else { return };
+        let mut inner = self.lock();
+        let known = inner.tasks.iter().position(|(known, _)| *known == number);
+        let left = known.map(|at| inner.tasks.swap_remove(at));
+        drop(inner);
+        drop(left);
+    }
 }
+
+#[cfg(all(test, feature = "tokio"))]
+mod tests;

@@ -138,6 +138,8 @@ pub(super) enum Command {
     Open(Arc<dyn Endpoint>, Reply<EndpointId>),
     Close(EndpointId),
     Begin(Box<Begin>),
+    /// An operation that may be waiting for its peer was dropped: those behind it are looked at.
+    Unwanted,
     Offer(Box<Offer>),
     Post(Box<Transfer>),
     Notify {

@@ -62,34 +62,51 @@ impl Endpoints {
         self.open.len()
     }
 
-    pub(super) fn notified(&self, peer: &str, message: &[u8]) -> Claim {
-        let by_key = self.by_key.get(message).and_then(|id| self.open.get(id));
-        let mut asked =
-            by_key.into_iter().chain(self.listening.iter().filter_map(|listening| self.open.get(listening)));
-        let taken = asked.any(|endpoint| endpoint.notified(peer, message) == Claim::Taken);
-        if taken { Claim::Taken } else { Claim::Foreign }
+    pub(super) fn notified(&mut self, peer: &str, message: &[u8]) -> Claim {
+        let by_key = self.by_key.get(message).copied();
+        let mut asked = by_key.into_iter().chain(self.listening.iter().copied());
+        let takes = |id: &EndpointId| {
+            self.open.get(id).is_some_and(|endpoint| endpoint.notified(peer, message) == Claim::Taken)
+        };
+        let Some(taker) = asked.find(takes) else { return Claim::Foreign };
+        self.close_if_over(taker);
+        Claim::Taken
     }
 
-    pub(super) fn transferred(&self, transfer: &Transfer) {
-        if let Some(endpoint) = self.open.get(&transfer.endpoint) {
-            endpoint.transferred(transfer.token);
-        }
+    pub(super) fn transferred(&mut self, transfer: &Transfer) {
+        self.tell(transfer.endpoint, |endpoint| endpoint.transferred(transfer.token));
     }
 
-    pub(super) fn refused(&self, transfer: &Transfer, reason: &str) {
-        if let Some(endpoint) = self.open.get(&transfer.endpoint) {
-            endpoint.refused(transfer.token, reason);
-        }
+    pub(super) fn refused(&mut self, transfer: &Transfer, reason: &str) {
+        self.tell(transfer.endpoint, |endpoint| endpoint.refused(transfer.token, reason));
     }
 
-    pub(super) fn failed(&self, transfer: &Transfer) {
-        if let Some(endpoint) = self.open.get(&transfer.endpoint) {
-            endpoint.failed(transfer.token);
-        }
+    pub(super) fn stuck(&mut self, endpoint: EndpointId, token: u64, reason: &str) {
+        self.tell(endpoint, |endpoint| endpoint.stuck(token, reason));
     }
 
-    pub(super) fn lost(&self, peer: &str, reason: &str) {
+    pub(super) fn failed(&mut self, transfer: &Transfer) {
+        self.tell(transfer.endpoint, |endpoint| endpoint.failed(transfer.token));
+    }
+
+    pub(super) fn lost(&mut self, peer: &str, reason: &str) {
         self.open.values().for_each(|endpoint| endpoint.lost(peer, reason));
+        let over: Vec<_> =
+            self.open.iter().filter(|(_, endpoint)| endpoint.is_over()).map(|(id, _)| *id).collect();
+        over.into_iter().for_each(|id| self.close(id));
+    }
+
+    fn tell(&mut self, id: EndpointId, tell: impl FnOnce(&dyn Endpoint)) {
+        if let Some(endpoint) = self.open.get(&id) {
+            tell(&**endpoint);
+            self.close_if_over(id);
+        }
+    }
+
+    fn close_if_over(&mut self, id: EndpointId) {
+        if self.open.get(&id).is_some_and(|endpoint| endpoint.is_over()) {
+            self.close(id);
+        }
     }
 
     pub(super) fn tick(&self, now: Instant) {
@@ -102,3 +119,6 @@ impl Drop for Endpoints {
         self.open.values().for_each(|endpoint| endpoint.closed());
     }
 }
+
+#[cfg(test)]
+mod tests;

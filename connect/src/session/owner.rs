@@ -1,5 +1,5 @@
 //! The session's thread: owns the NIXL agent and is the only one that calls it. Takes commands, polls notifications and
-//! transfers, tells endpoints. Its end with transfers in flight leaks the agent on purpose: NIXL cannot cancel.
+//! transfers, tells endpoints. Its end with transfers in flight or stuck leaks the agent on purpose: NIXL cannot cancel.
 
 mod backend;
 mod operations;
@@ -46,7 +46,7 @@ fn answer<T>(reply: &Reply<T>, result: Result<T, SessionError>) {
     }
 }
 
-/// Decides what becomes of the owner when its thread ends: all is given back when nothing is in flight; else, and after
+/// Decides what becomes of the owner when its thread ends: all is given back when NIXL has no transfer; else, and after
 /// a panic, everything stays as it is until the process ends, for NIXL may still read and write the memory.
 struct Held(Option<Owner>);
 
@@ -54,10 +54,10 @@ impl Drop for Held {
     fn drop(&mut self) {
         let Some(mut owner) = self.0.take() else { return };
         drop(std::mem::take(&mut owner.endpoints));
-        let in_flight = owner.live.as_ref().is_some_and(|live| !live.transfers.is_empty());
-        if in_flight || std::thread::panicking() {
+        let in_use = owner.live.as_ref().is_some_and(|live| !live.transfers.is_empty());
+        if in_use || std::thread::panicking() {
             tracing::debug!(
-                "a session ends with transfers in flight; its memory stays until the process ends"
+                "a session ends with transfers that have not ended; its memory stays until the process ends"
             );
             std::mem::forget(owner);
         }
@@ -158,7 +158,7 @@ impl Owner {
 
     /// Whether anything can come from outside.
     fn expects(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| !live.transfers.is_empty() || !self.endpoints.is_empty())
+        self.live.as_ref().is_some_and(|live| live.transfers.in_flight() > 0 || !self.endpoints.is_empty())
     }
 
     fn execute(&mut self, command: Command) -> ControlFlow<mpsc::Sender<()>> {
@@ -180,6 +180,7 @@ impl Owner {
             }
             Command::Close(endpoint) => self.endpoints.close(endpoint),
             Command::Begin(begin) => self.begin(begin),
+            Command::Unwanted => self.retry_waiting(),
             Command::Offer(offer) => self.offer(*offer),
             Command::Post(transfer) => self.post(transfer),
             Command::Notify { peer, message } => self.notify(&peer, &message),
@@ -193,7 +194,7 @@ impl Owner {
         Census {
             endpoints: self.endpoints.len(),
             regions: self.regions.len(),
-            in_flight: self.live.as_ref().map_or(0, |live| live.transfers.len()) + self.waiting.len(),
+            in_flight: self.live.as_ref().map_or(0, |live| live.transfers.in_flight()) + self.waiting.len(),
             peers: self.peers.len(),
             peer_regions: self.peers.ranges(),
         }

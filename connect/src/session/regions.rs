@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nixl_sys::{Agent, MemType, MemoryRegion, NixlDescriptor, RegistrationHandle};
 
@@ -16,6 +17,23 @@ use crate::metadata::SerializedDescriptor;
 pub(crate) trait Backing: Send + Sync {
     /// The whole of it.
     fn range(&self) -> SerializedDescriptor;
+    /// Its mark that it stays mapped until the process ends.
+    fn abandoned(&self) -> &Abandoned;
+    /// Says that it stays mapped from now on; gives the bytes that were not said to before.
+    fn abandon(&self) -> u64 {
+        if self.abandoned().mark() { self.range().size } else { 0 }
+    }
+}
+
+/// Whether memory is counted among what stays mapped until the process ends: once, however many have left it.
+#[derive(Debug, Default)]
+pub(crate) struct Abandoned(AtomicBool);
+
+impl Abandoned {
+    /// True the first time.
+    fn mark(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
 }
 
 #[derive(Default)]
@@ -51,6 +69,11 @@ impl Regions {
 
     pub(super) fn release(&mut self, id: RegionId) {
         self.released.push(id);
+    }
+
+    /// The memory of this hold will never be released: gives the bytes that this adds to what stays mapped.
+    pub(super) fn abandon(&self, id: RegionId) -> u64 {
+        self.holds.get(&id).map_or(0, |memory| memory.abandon())
     }
 
     /// Drops the holds that were released, except those that `used` says are in use.

@@ -1,36 +1,45 @@
-//! Transfers in flight: posted to NIXL and polled until they end. None is ever dropped before its end. Calls NIXL.
+//! Posts transfers to NIXL and polls them; what NIXL has stands in the ledger. Calls NIXL.
+
+use std::sync::Arc;
 
 use nixl_sys::{Agent, Backend, MemType, NixlError, OptArgs, XferDescList, XferOp, XferRequest, XferStatus};
 
 use super::command::{RegionId, Transfer};
+use super::endpoint::EndpointId;
+use super::ledger::{Ledger, Outcome};
 use super::regions::mem_type;
 use crate::metadata::{OperationKind, SerializedDescriptor};
 
-struct InFlight {
-    transfer: Box<Transfer>,
-    request: XferRequest,
-}
-
-/// What became of a transfer.
-pub(super) enum Outcome {
-    Done,
-    /// NIXL's C API has one error for everything that can happen to a peer.
-    PeerFailed(String),
-}
-
 pub(super) struct Transfers {
-    in_flight: Vec<InFlight>,
+    ledger: Ledger<XferRequest>,
     /// Made once for host memory, which nearly every transfer is about.
     local: XferDescList<'static>,
     remote: XferDescList<'static>,
     options: OptArgs,
 }
 
-/// Why a transfer could not be posted.
-pub(super) enum PostError {
-    /// Something on this side, such as a range outside of the peer's metadata.
-    Refused(NixlError),
-    PeerFailed(NixlError),
+/// What became of a transfer that was to be posted.
+pub(super) enum Posted {
+    InFlight,
+    /// NIXL was done with it at once.
+    Ended(Box<Transfer>),
+    /// NIXL did not take it, and never had its memory: something on this side, such as a range outside of the peer's
+    /// metadata.
+    Refused(Box<Transfer>, NixlError),
+    /// NIXL did not take it, and never had its memory: it has dropped the peer.
+    PeerGone(Box<Transfer>, NixlError),
+    /// NIXL took it and gave an error. With several ranges, or with the notification after the bytes, it may have begun with
+    /// the first of them before, and it has no way to ask. So it has all of it for good.
+    Stuck(Stuck),
+}
+
+/// What must be told of a transfer that NIXL has for good.
+pub(super) struct Stuck {
+    pub(super) endpoint: EndpointId,
+    pub(super) token: u64,
+    pub(super) peer: Arc<str>,
+    pub(super) regions: Vec<RegionId>,
+    pub(super) error: NixlError,
 }
 
 impl Transfers {
@@ -38,91 +47,82 @@ impl Transfers {
         let mut options = OptArgs::new()?;
         options.add_backend(backend)?;
         Ok(Self {
-            in_flight: Vec::new(),
+            ledger: Ledger::new(),
             local: XferDescList::new(MemType::Dram)?,
             remote: XferDescList::new(MemType::Dram)?,
             options,
         })
     }
 
-    /// Posts a transfer. `Ok(Some)` gives it back when NIXL was done with it at once.
-    pub(super) fn post(
-        &mut self,
-        agent: &Agent,
-        mut transfer: Box<Transfer>,
-    ) -> Result<Option<Box<Transfer>>, (Box<Transfer>, PostError)> {
-        match self.try_post(agent, &transfer) {
-            Ok((_, false)) => {
-                transfer.in_flight.clear();
-                Ok(Some(transfer))
-            }
-            Ok((request, true)) => {
-                self.in_flight.push(InFlight { transfer, request });
-                Ok(None)
-            }
+    pub(super) fn post(&mut self, agent: &Agent, mut transfer: Box<Transfer>) -> Posted {
+        let request = match self.request(agent, &transfer) {
+            Ok(request) => request,
             Err(error) => {
                 transfer.in_flight.clear();
-                Err((transfer, error))
+                // NIXL says the same when it has dropped the peer and when this side cannot do it.
+                let is_gone = matches!(error, NixlError::FailedToCreateXferRequest)
+                    && !agent.check_remote_metadata(&transfer.peer, Some(&self.remote));
+                let refusal = if is_gone { Posted::PeerGone } else { Posted::Refused };
+                return refusal(transfer, error);
+            }
+        };
+        match agent.post_xfer_req(&request, Some(&self.options)) {
+            Ok(true) => {
+                self.ledger.fly(transfer, request);
+                Posted::InFlight
+            }
+            Ok(false) => Posted::Ended(Ledger::close(transfer, request)),
+            Err(error) => {
+                let stuck = Stuck {
+                    endpoint: transfer.endpoint,
+                    token: transfer.token,
+                    peer: Arc::clone(&transfer.peer),
+                    regions: transfer.local.iter().map(|local| local.region).collect(),
+                    error,
+                };
+                self.ledger.keep(transfer, request);
+                Posted::Stuck(stuck)
             }
         }
     }
 
-    fn try_post(&mut self, agent: &Agent, transfer: &Transfer) -> Result<(XferRequest, bool), PostError> {
-        fill(&mut self.local, transfer.local.iter().map(|local| &local.memory))
-            .map_err(PostError::Refused)?;
-        fill(&mut self.remote, transfer.remote.iter()).map_err(PostError::Refused)?;
-        self.options.set_notification_message(&transfer.message).map_err(PostError::Refused)?;
-        self.options.set_has_notification(true).map_err(PostError::Refused)?;
+    /// All that NIXL must know of the transfer. It has begun nothing yet.
+    fn request(&mut self, agent: &Agent, transfer: &Transfer) -> Result<XferRequest, NixlError> {
+        fill(&mut self.local, transfer.local.iter().map(|local| &local.memory))?;
+        fill(&mut self.remote, transfer.remote.iter())?;
+        self.options.set_notification_message(&transfer.message)?;
+        self.options.set_has_notification(true)?;
         let operation = match transfer.kind {
             OperationKind::Read => XferOp::Read,
             OperationKind::Write => XferOp::Write,
         };
-        let request = agent
-            .create_xfer_req(operation, &self.local, &self.remote, &transfer.peer, Some(&self.options))
-            .map_err(|error| match error {
-                // NIXL says the same when it has dropped the peer and when this side cannot do it.
-                NixlError::FailedToCreateXferRequest
-                    if !agent.check_remote_metadata(&transfer.peer, Some(&self.remote)) =>
-                {
-                    PostError::PeerFailed(error)
-                }
-                other => PostError::Refused(other),
-            })?;
-        match agent.post_xfer_req(&request, Some(&self.options)) {
-            Ok(in_progress) => Ok((request, in_progress)),
-            Err(error @ NixlError::InvalidParam) => Err(PostError::Refused(error)),
-            Err(error) => Err(PostError::PeerFailed(error)),
-        }
+        agent.create_xfer_req(operation, &self.local, &self.remote, &transfer.peer, Some(&self.options))
     }
 
-    /// Polls every transfer once and gives those that ended.
-    pub(super) fn poll(&mut self, agent: &Agent, mut ended: impl FnMut(&Transfer, Outcome)) {
-        self.in_flight.retain_mut(|in_flight| {
-            let outcome = match agent.get_xfer_status(&in_flight.request) {
-                Ok(XferStatus::InProgress) => return true,
-                Ok(XferStatus::Success) => Outcome::Done,
-                // An error is an end: NIXL has nothing in flight for this request any more.
-                Err(error) => Outcome::PeerFailed(error.to_string()),
-            };
-            in_flight.transfer.in_flight.clear();
-            ended(&in_flight.transfer, outcome);
-            false
-        });
+    /// Polls every transfer in flight once and gives those that ended.
+    pub(super) fn poll(&mut self, agent: &Agent, ended: impl FnMut(&Transfer, Outcome)) {
+        let ask = |request: &XferRequest| match agent.get_xfer_status(request) {
+            Ok(XferStatus::InProgress) => None,
+            Ok(XferStatus::Success) => Some(Outcome::Done),
+            // An error is an end: the connection failed, and with it all that UCX had on it.
+            Err(error) => Some(Outcome::PeerFailed(error.to_string())),
+        };
+        self.ledger.poll(ask, ended);
     }
 
+    /// Transfers whose end is awaited.
+    pub(super) fn in_flight(&self) -> usize {
+        self.ledger.in_flight()
+    }
+
+    /// Whether NIXL has any transfer, in flight or for good.
     pub(super) fn is_empty(&self) -> bool {
-        self.in_flight.is_empty()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.in_flight.len()
+        self.ledger.is_empty()
     }
 
     /// Whether NIXL may still use this memory.
     pub(super) fn uses(&self, region: RegionId) -> bool {
-        self.in_flight
-            .iter()
-            .any(|in_flight| in_flight.transfer.local.iter().any(|local| local.region == region))
+        self.ledger.uses(region)
     }
 }
 

@@ -254,6 +254,8 @@ impl Endpoint for Shared {
 
     fn failed(&self, _token: u64) {}
 
+    fn stuck(&self, _token: u64, _reason: &str) {}
+
     fn lost(&self, peer: &str, reason: &str) {
         let mut state = self.waiting.lock();
         if state.peer().is_some_and(|known| **known == *peer) {

@@ -169,6 +169,11 @@ impl Endpoint for Sending {
 
     fn failed(&self, _token: u64) {}
 
+    /// The chunk counts as being written for good, so its slot is never filled again.
+    fn stuck(&self, token: u64, reason: &str) {
+        self.fail(StreamError::Session(format!("chunk {token} was posted in part at most: {reason}")));
+    }
+
     fn lost(&self, peer: &str, reason: &str) {
         if self.target.get().is_some_and(|target| *target.peer == *peer) {
             self.fail(StreamError::PeerLost { peer: peer.to_owned(), reason: reason.to_owned() });

@@ -1,14 +1,16 @@
 //! A process with one connector, and memory (M), operations (O) and operations that are about to start, by name:
 //!
-//! `memory M SIZES SEED` · `part M OTHER SIZE` (lent: the beginning of another's memory) · `compare M SEED` · `access M` ·
+//! `memory M SIZES SEED` · `part M OTHER SIZE` (lent: the beginning of another's memory) ·
+//! `touchy M OTHER SIZE` (as `part`, and the owner panics when it is dropped) · `compare M SEED` · `access M` ·
 //! `register|deregister M` · `elsewhere M` (registers with another connector) · `forget M`
 //!
 //! `readable|writable O M` · `read|write O M METADATA` · `soon` before one of these four: nobody waits for its start ·
 //! `start O` · `metadata O` · `status O` · `wait|release O MILLISECONDS` · `cancel O` · `results O SEED` · `expect O AGENT` ·
 //! `peer O` · `take O M` · `drop O`
 //!
-//! `name` · `agent` · `statistics` · `abandoned` · `leave` (drops the connector) · `close MILLISECONDS`
+//! `name` · `agent` · `statistics` · `regions` · `abandoned` · `leave` (drops the connector) · `close MILLISECONDS`
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -47,7 +49,11 @@ impl Desk {
                 self.memory.insert(name.to_owned(), made.into_iter().map(Arc::new).collect());
             }
             ["part", name, other, size] => {
-                let part = part(self.shared(other)?, size)?;
+                let part = part(self.shared(other)?, size, |owner| owner)?;
+                self.memory.insert(name.to_owned(), vec![Arc::new(part)]);
+            }
+            ["touchy", name, other, size] => {
+                let part = part(self.shared(other)?, size, Touchy)?;
                 self.memory.insert(name.to_owned(), vec![Arc::new(part)]);
             }
             ["compare", name, seed] => return memory::compare(self.shared(name)?, seed),
@@ -119,6 +125,7 @@ impl Desk {
                     now.endpoints, now.regions, now.in_flight, now.foreign_notifications
                 ));
             }
+            ["regions"] => return Ok(self.connector()?.statistics()?.regions.to_string()),
             ["abandoned"] => return Ok(self.connector()?.statistics()?.abandoned_bytes.to_string()),
             ["leave"] => drop(self.connector.take()),
             ["close", milliseconds] => {
@@ -211,14 +218,27 @@ fn access(memory: &mut [Arc<Descriptor>]) -> &'static str {
     if free { "free" } else { "in flight" }
 }
 
-/// Lends the beginning of another descriptor's memory, which it keeps.
-fn part(other: &[Arc<Descriptor>], size: &str) -> Answer<Descriptor> {
+/// An owner that panics when it is dropped.
+struct Touchy(#[allow(dead_code)] Arc<Descriptor>);
+
+impl Drop for Touchy {
+    fn drop(&mut self) {
+        panic!("dropped on {:?}", std::thread::current().name());
+    }
+}
+
+/// Lends the beginning of another descriptor's memory, which it keeps by what `by` makes of it.
+fn part<O: Any + Send + Sync>(
+    other: &[Arc<Descriptor>],
+    size: &str,
+    by: impl FnOnce(Arc<Descriptor>) -> O,
+) -> Answer<Descriptor> {
     let size: usize = size.parse().map_err(mistake)?;
     let owner =
         other.first().filter(|owner| owner.size() >= size as u64).ok_or_else(|| mistake("too long"))?;
     let start = owner.ptr() as *mut u8;
     // SAFETY: the owner keeps the memory where it is; the tests offer it to be read only, and write it nowhere else.
     #[allow(unsafe_code)] // lending memory is what is tested
-    let lent = unsafe { Descriptor::from_raw_parts(Device::Cpu, start, size, Arc::clone(owner)) };
+    let lent = unsafe { Descriptor::from_raw_parts(Device::Cpu, start, size, by(Arc::clone(owner))) };
     Ok(lent?)
 }

@@ -74,6 +74,24 @@ fn a_passive_operation_dropped_in_flight_leaves_its_memory_to_the_peer() -> Outc
     Ok(())
 }
 
+/// The session has the last hold on the memory, so its thread drops the owner.
+#[test]
+fn an_owner_that_panics_when_it_is_dropped_does_not_end_the_session() -> Outcome {
+    let [mut owner, mut peer] = Process::desks()?;
+    owner.answers("memory whole 64 1", "ok")?;
+    owner.answers("touchy readable whole 64", "ok")?;
+    owner.answers("readable readable readable", "ok")?;
+    owner.answers("forget readable", "ok")?;
+    owner.answers("drop readable", "ok")?;
+    owner.holds_nothing()?;
+    let metadata = owner.offer("readable", "64")?;
+    peer.begin("read", "64", &metadata)?;
+    peer.completes("read")?;
+    owner.completes("readable")?;
+    owner.ends_well()?;
+    peer.ends_well()
+}
+
 /// Every other time the session has answered when it is dropped; else both orders occur.
 const ROUNDS: usize = 50;
 

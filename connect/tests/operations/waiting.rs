@@ -12,6 +12,8 @@ const LARGE: &str = "16777216";
 struct Scene {
     owner: Process,
     peer: Process,
+    /// What the owner offers besides, which could begin at once.
+    third: String,
 }
 
 impl Scene {
@@ -22,12 +24,13 @@ impl Scene {
         let first = owner.offer("readable", LARGE)?;
         owner.answers("readable second readable", "ok")?;
         let second = with_another_key(&owner.tell("metadata second")?)?;
+        let third = owner.offer("writable", "64")?;
         owner.stop()?;
         peer.begin("read", LARGE, &first)?;
         peer.answers(&format!("memory second {LARGE} 0"), "ok")?;
         peer.answers(&format!("soon read second second {second}"), "ok")?;
         peer.answers("statistics", "endpoints=1 regions=1 in_flight=2 foreign=0")?;
-        Ok(Self { owner, peer })
+        Ok(Self { owner, peer, third })
     }
 
     fn ends_well(mut self) -> Outcome {
@@ -70,12 +73,31 @@ fn an_operation_that_is_dropped_while_it_waits_never_begins() -> Outcome {
     scene.peer.answers("drop read", "ok")?;
     scene.peer.holds_nothing()?;
     // A third one with the owner shows that the second has not moved: it would have come first.
-    let third = scene.owner.offer("writable", "64")?;
+    let third = scene.third.clone();
     scene.peer.begin("write", "64", &third)?;
     scene.peer.completes("write")?;
     scene.owner.completes("writable")?;
     scene.owner.answers("status second", "INIT")?;
     scene.peer.answers("drop write", "ok")?;
+    scene.ends_well()
+}
+
+/// The owner is stopped all the time, so nothing else happens that the session could take notice of.
+#[test]
+fn an_operation_that_is_dropped_while_it_waits_lets_those_behind_it_begin() -> Outcome {
+    let mut scene = Scene::second_waits_for_first()?;
+    scene.peer.make("write", "64")?;
+    scene.peer.answers(&format!("soon write write write {}", scene.third), "ok")?;
+    scene.peer.answers("statistics", "endpoints=1 regions=1 in_flight=3 foreign=0")?;
+    scene.peer.answers("drop second", "ok")?;
+    scene.peer.answers("start write", "ok")?;
+    scene.peer.answers("statistics", "endpoints=2 regions=2 in_flight=2 foreign=0")?;
+    scene.owner.go_on()?;
+    for operation in ["read", "write"] {
+        scene.peer.completes(operation)?;
+        scene.peer.answers(&format!("drop {operation}"), "ok")?;
+    }
+    scene.owner.completes("writable")?;
     scene.ends_well()
 }
 

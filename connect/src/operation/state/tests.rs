@@ -11,6 +11,7 @@ enum Event {
     Refused,
     Transferred,
     Failed,
+    Stuck,
     Lost,
     Closed,
     Notified(&'static str),
@@ -27,6 +28,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => Just(Event::Refused),
         2 => Just(Event::Transferred),
         1 => Just(Event::Failed),
+        1 => Just(Event::Stuck),
         1 => Just(Event::Lost),
         1 => Just(Event::Closed),
         2 => peer.clone().prop_map(Event::Notified),
@@ -45,6 +47,11 @@ fn seen(state: &State) -> Seen {
     (state.status(), outcome, state.sender().cloned())
 }
 
+/// Whether NIXL has the memory for good, which a wait for its release must not wait for.
+fn is_kept(state: &State) -> bool {
+    matches!(state.release_outcome(), Some(Err(_)))
+}
+
 fn happens(state: &mut State, event: Event) -> Option<Opened> {
     let lost = || OperationError::PeerLost { peer: "one".to_owned(), reason: String::new() };
     match event {
@@ -52,6 +59,7 @@ fn happens(state: &mut State, event: Event) -> Option<Opened> {
         Event::Refused => state.refuse(SessionError::NoAnswer("try").into()),
         Event::Transferred => state.complete(),
         Event::Failed => state.release(),
+        Event::Stuck => state.keep(SessionError::NoAnswer("try").into()),
         Event::Lost => state.fail(lost()),
         Event::Closed => state.fail(SessionError::Closed.into()),
         Event::Notified(peer) => state.notified(peer),
@@ -67,7 +75,7 @@ proptest! {
     fn in_any_order_there_is_one_end_and_it_stays(events in events()) {
         let mut state = State::new();
         for event in events {
-            let (before, released) = (seen(&state), state.is_released());
+            let (before, released, kept) = (seen(&state), state.is_released(), is_kept(&state));
             let cancelled = match event {
                 Event::Cancel => Some(state.cancel()),
                 other => {
@@ -82,7 +90,15 @@ proptest! {
             prop_assert_eq!(now.1.is_some(), now.0.is_terminal());
             prop_assert_eq!(now.1 == Some(Ok(())), now.0 == OperationStatus::Complete);
             prop_assert!(state.is_released() || !released, "{:?} takes the memory back", event);
+            prop_assert!(!kept || is_kept(&state), "{:?} gives back what NIXL has for good", event);
             prop_assert!(state.is_released() || now.0 != OperationStatus::Complete);
+            prop_assert!(!is_kept(&state) || now.0.is_terminal());
+            // The session tells nothing any more to what is over.
+            let is_settled = state.outcome().is_some() && state.release_outcome().is_some();
+            prop_assert_eq!(state.is_over(), is_settled);
+            if matches!(event, Event::Stuck) {
+                prop_assert_eq!(is_kept(&state), !released);
+            }
             match cancelled {
                 Some(Ok(())) => prop_assert_eq!(now.0, OperationStatus::Cancelled),
                 Some(Err(OperationError::Ended(status))) => prop_assert_eq!(status, before.0),

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use nixl_sys::{MemType, NixlError, NotificationMap};
+use nixl_sys::{MemType, NixlError, NotificationMap, RegDescList};
 
 use super::super::command::RegionId;
 use super::super::peers::{Admission, Named};
-use super::super::regions::Backing;
+use super::super::regions::{Backing, mem_type};
 use super::super::transfers::Transfers;
 use super::super::{BACKEND, SessionError};
 use super::{Live, Owner};
-use crate::metadata::{AgentMetadata, CheckedMetadata, MemoryKind, MemorySection};
+use crate::metadata::{AgentMetadata, CheckedMetadata, MemoryKind, MemorySection, SerializedDescriptor};
 
 impl Owner {
     pub(super) fn create_backend(&mut self) -> Result<(), SessionError> {
@@ -46,6 +46,28 @@ impl Owner {
     pub(super) fn metadata(&self) -> Result<Vec<u8>, SessionError> {
         self.require_backend()?;
         self.agent.get_local_md().map_err(|error| SessionError::nixl("give its metadata", &error))
+    }
+
+    /// The agent's metadata with these registered ranges only, all of one kind of memory. NIXL is not asked for all that it
+    /// has, which has no bound.
+    pub(super) fn metadata_of(&self, ranges: &[SerializedDescriptor]) -> Result<AgentMetadata, SessionError> {
+        // NIXL says how it is reached without ranges only, and nixl-sys cannot ask for both.
+        let mut metadata = self.partial_metadata(&[])?;
+        // In NIXL's order, and each once.
+        metadata.sections = self.partial_metadata(ranges)?.covering(ranges);
+        Ok(metadata)
+    }
+
+    fn partial_metadata(&self, ranges: &[SerializedDescriptor]) -> Result<AgentMetadata, SessionError> {
+        let nixl = |error: NixlError| SessionError::nixl("give its metadata for some memory", &error);
+        let kind = ranges.first().map_or(MemType::Dram, |range| mem_type(range.device));
+        let mut list = RegDescList::new(kind).map_err(nixl)?;
+        for range in ranges {
+            // Of this process's memory.
+            list.add_desc(range.ptr as usize, range.size as usize, range.device.index());
+        }
+        let bytes = self.agent.get_local_partial_md(&list, None).map_err(nixl)?;
+        AgentMetadata::parse(&bytes).map_err(|error| SessionError::OwnMetadata(error.to_string()))
     }
 
     /// Loads all of a peer's memory, for as long as the session lives.

@@ -96,11 +96,9 @@ impl Owner {
         regions: &[RegionId],
         local: &[Arc<dyn Backing>],
     ) -> Result<(Opened, AgentMetadata), SessionError> {
-        let unreadable = |error: &dyn std::fmt::Display| SessionError::OwnMetadata(error.to_string());
-        let mut metadata = AgentMetadata::parse(&self.metadata()?).map_err(|error| unreadable(&error))?;
-        let ranges: Vec<_> = local.iter().map(|memory| memory.range()).collect();
         // A peer is told of the memory that it is meant to reach, and of no other operation's.
-        metadata.sections = metadata.covering(&ranges);
+        let ranges: Vec<_> = local.iter().map(|memory| memory.range()).collect();
+        let metadata = self.metadata_of(&ranges)?;
         let id = EndpointId(self.id());
         if !self.endpoints.open_with_key(id, endpoint, key) {
             return Err(SessionError::KeyInUse);

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use nixl_sys::NotificationMap;
+use nixl_sys::{NixlError, NotificationMap};
 
 use super::super::command::Transfer;
 use super::super::endpoint::Claim;
-use super::super::transfers::{Outcome, PostError};
+use super::super::ledger::Outcome;
+use super::super::transfers::{Posted, Stuck};
 use super::{Owner, TICK};
 
 impl Owner {
@@ -19,20 +20,38 @@ impl Owner {
         }
         self.counters.transfers.fetch_add(1, Ordering::Relaxed);
         match live.transfers.post(&self.agent, transfer) {
-            Ok(None) => {}
-            Ok(Some(transfer)) => {
+            Posted::InFlight => {}
+            Posted::Ended(transfer) => {
                 self.peers.ended(&transfer.peer);
                 self.endpoints.transferred(&transfer);
             }
-            Err((transfer, PostError::Refused(error))) => {
+            Posted::Refused(transfer, error) => {
                 self.peers.ended(&transfer.peer);
                 self.endpoints.refused(&transfer, &error.to_string());
             }
-            Err((transfer, PostError::PeerFailed(error))) => {
+            Posted::PeerGone(transfer, error) => {
                 self.endpoints.failed(&transfer);
                 self.lose(&transfer.peer, &error.to_string());
             }
+            Posted::Stuck(stuck) => self.stuck(&stuck),
         }
+    }
+
+    /// NIXL has the transfer for good, and with it the memory and what it knows of the peer.
+    fn stuck(&mut self, stuck: &Stuck) {
+        let Stuck { endpoint, token, peer, regions, error } = stuck;
+        let bytes: u64 = regions.iter().map(|region| self.regions.abandon(*region)).sum();
+        self.counters.abandoned.fetch_add(bytes, Ordering::Relaxed);
+        tracing::warn!(peer = &**peer, %error, bytes, "NIXL failed to post a transfer; its memory stays mapped");
+        match error {
+            // Something on this side: the peer lives, and must not be forgotten under the transfer.
+            NixlError::InvalidParam => {
+                self.peers.pin(peer);
+                self.peers.ended(peer);
+            }
+            error => self.lose(peer, &error.to_string()),
+        }
+        self.endpoints.stuck(*endpoint, *token, &error.to_string());
     }
 
     pub(super) fn notify(&mut self, peer: &str, message: &[u8]) {
@@ -55,7 +74,7 @@ impl Owner {
         let mut busy = self.poll_notifications();
         let mut lost = Vec::new();
         if let Some(live) = &mut self.live {
-            let (endpoints, peers) = (&self.endpoints, &mut self.peers);
+            let (endpoints, peers) = (&mut self.endpoints, &mut self.peers);
             live.transfers.poll(&self.agent, |transfer, outcome| {
                 busy = true;
                 peers.ended(&transfer.peer);
