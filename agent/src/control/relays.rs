@@ -130,14 +130,16 @@ mod tests {
         early.offer(offer());
         assert!(relays.take(&key("early")).await.is_ok());
 
-        let late = relays.begin(key("late"));
-        let (taken, ()) = tokio::join!(relays.take(&key("late")), async { late.offer(offer()) });
+        let at = key("late");
+        let late = relays.begin(at.clone());
+        let (taken, ()) = tokio::join!(relays.take(&at), async { late.offer(offer()) });
         assert!(taken.is_ok());
 
-        let failing = relays.begin(key("failing"));
-        let (taken, ()) = tokio::join!(relays.take(&key("failing")), async { drop(failing) });
+        let at = key("failing");
+        let failing = relays.begin(at.clone());
+        let (taken, ()) = tokio::join!(relays.take(&at), async { drop(failing) });
         assert_eq!(taken.err().map(|failure| failure.reason), Some(Reason::PeerLost));
-        let again = relays.take(&key("failing")).await;
+        let again = relays.take(&at).await;
         assert!(again.is_err(), "also for one that looks later");
     }
 }
