@@ -1,7 +1,8 @@
 //! The decision: from a job, its tasks and a view of the cluster to what is to be written. Pure: no clock, no randomness,
 //! no I/O; the same input always gives the same plan. One room per question: `run` (begin, suspend, resume, end),
-//! `nodes` (who sends, who receives, what stands in the way), `hop` (what became of a hop and what comes next),
-//! `deadline` (clocks), `backoff` (pauses), `cleanup` (tasks that nobody needs any more).
+//! `nodes` (who sends, who receives, what stands in the way), `hop` (what became of a hop and what comes next), `start`
+//! (those that can start now, together), `deadline` (clocks), `backoff` (pauses), `cleanup` (tasks that nobody needs any
+//! more).
 
 pub mod backoff;
 pub mod cleanup;
@@ -10,8 +11,7 @@ pub mod hop;
 pub mod nodes;
 pub mod path;
 pub mod run;
-
-use std::collections::BTreeMap;
+pub mod start;
 
 use jiff::Timestamp;
 use nixl_transfer_crds::{Reason, TransferJob, TransferTask, job::TransferJobStatus, task::status::Verdict};
@@ -22,7 +22,7 @@ use crate::{
     memory::Memory,
     slots::Slots,
 };
-use hop::State;
+use hop::{Decision, State};
 
 /// Everything the decision rests on.
 pub struct Input<'a> {
@@ -168,15 +168,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let wanted = nodes::wanted(input, &current);
     cleanup::superseded(&current, &wanted, input.cluster, &mut plan.actions);
 
-    let mut context = hop::Context {
-        input,
-        status: &status,
-        source: &source,
-        halt,
-        taken: BTreeMap::new(),
-        now: input.now,
-    };
-    let states: Vec<State> = wanted.iter().map(|hop| hop::decide(hop, &mut context, &mut plan)).collect();
+    let context = hop::Context { input, status: &status, source: &source, halt, now: input.now };
+    let decisions: Vec<Decision> = wanted.iter().map(|hop| hop::decide(hop, &context, &mut plan)).collect();
+    let states: Vec<State> = start::all(&wanted, decisions, &context, &mut plan);
     plan.active = states.iter().filter(|state| state.is_active()).count() as u32;
 
     fold::progress(&mut status, &wanted, &states, input.memory);

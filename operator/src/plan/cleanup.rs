@@ -82,7 +82,7 @@ pub fn after_the_end(
         if task.metadata.deletion_timestamp.is_some() || tasks.iter().any(replaces) {
             retire(&[task], cluster, &mut plan.actions);
         } else if hop::has_succeeded(task) {
-            hop::release_source(task, now, plan);
+            hop::attend::release_source(task, now, plan);
         } else if run::has_failed(status) && !task.spec.cancel && !hop::is_over(task, cluster) {
             plan.actions.push(Action::Cancel(TaskRef::of(task)));
         }

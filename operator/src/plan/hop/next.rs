@@ -1,0 +1,80 @@
+//! What follows an attempt that is over, or comes first: its number, what it counts, and when. Pure.
+
+use jiff::Timestamp;
+use nixl_transfer_crds::{Reason, TransferTask};
+
+use super::{
+    Context, State,
+    cause::{self, Cause},
+};
+use crate::plan::{Plan, backoff, deadline, nodes::Wanted};
+
+/// What the next attempt is, and since when it is waited for.
+#[derive(Clone, Debug)]
+pub struct Next {
+    /// Counted from 0.
+    pub attempt: i32,
+    /// Attempts before it that count as failed.
+    pub failures: i32,
+    /// Since when it is waited for.
+    pub since: Timestamp,
+    /// What the one before it failed with.
+    pub after: Option<Cause>,
+}
+
+/// The first attempt of a hop.
+pub fn first(hop: &Wanted<'_>, context: &Context<'_>) -> Next {
+    let clock = context.status.clock.clone().unwrap_or_default();
+    let start = deadline::effective_start(&clock).unwrap_or(context.now);
+    let queued = context.input.memory.queued_until(&hop.destination.name, &hop.node);
+    Next { attempt: 0, failures: 0, since: queued.map_or(start, |queued| queued.max(start)), after: None }
+}
+
+/// What follows an attempt that is over and did not succeed; a state when nothing does yet, or ever.
+pub fn after(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Result<Next, State> {
+    let (input, now) = (context.input, context.now);
+    let ended = deadline::last_transition(task).unwrap_or(now);
+    let resumed =
+        context.status.clock.as_ref().and_then(|clock| clock.since.as_ref()).map_or(ended, |at| at.0);
+    let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
+    let limit = input.job.spec.backoff_limit;
+    let exhausted = |failures: i32, last: &Cause| {
+        let message =
+            format!("{failures} attempts failed (`spec.backoffLimit` {limit}), the last with {last}");
+        State::Failed(Cause::new(Reason::BackoffLimitExceeded, message))
+    };
+    let cause = match cause::of(task) {
+        Some(cause) => cause,
+        // Ended on request: no failure, unless the limit was lowered meanwhile.
+        None if asked && task.spec.failures > limit => {
+            let cause = Cause::new(Reason::Cancelled, "a cancellation".into());
+            return Err(exhausted(task.spec.failures, &cause));
+        }
+        None if asked => {
+            return Ok(Next {
+                attempt: task.spec.attempt + 1,
+                failures: task.spec.failures,
+                since: ended.max(resumed),
+                after: None,
+            });
+        }
+        None => Cause::new(Reason::WorkerLost, "the agents ended the attempt without being asked".into()),
+    };
+    if !cause.is_retryable() {
+        return Err(State::Failed(cause));
+    }
+    let failures = task.spec.failures + 1;
+    if failures > limit {
+        return Err(exhausted(failures, &cause));
+    }
+    let pause =
+        backoff::pause(failures, input.backoff_base, task.metadata.name.as_deref().unwrap_or_default());
+    let until = ended.checked_add(pause).unwrap_or(Timestamp::MAX);
+    if now < until {
+        plan.wake(until);
+        return Err(State::Backoff { until, cause });
+    }
+    let queued = input.memory.queued_until(&task.spec.target.destination, &task.spec.target.node_name);
+    let since = until.max(resumed).max(queued.unwrap_or(until));
+    Ok(Next { attempt: task.spec.attempt + 1, failures, since, after: Some(cause) })
+}
