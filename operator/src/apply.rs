@@ -131,7 +131,12 @@ async fn tell(messages: &mpsc::Sender<Message>, observation: Observation) {
 
 async fn act(action: &Action, writer: &Writer, messages: &mpsc::Sender<Message>) -> Result<(), kube::Error> {
     let change = match action {
-        Action::Create(task) => create(task, writer).await?,
+        Action::Create(attempts) => {
+            for task in attempts {
+                tell(messages, Observation::Task(create(task, writer).await?)).await;
+            }
+            return Ok(());
+        }
         Action::Cancel(task) => {
             patch(task, json!({"metadata": {"uid": task.uid}, "spec": {"cancel": true}}), writer, false)
                 .await?

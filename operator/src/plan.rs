@@ -1,13 +1,15 @@
 //! The decision: from a job, its tasks and a view of the cluster to what is to be written. Pure: no clock, no randomness,
 //! no I/O; the same input always gives the same plan. One room per question: `run` (begin, suspend, resume, end),
 //! `nodes` (who sends, who receives, what stands in the way), `hop` (what became of a hop and what comes next), `start`
-//! (those that can start now, together), `deadline` (clocks), `backoff` (pauses), `cleanup` (tasks that nobody needs any
-//! more).
+//! (those that can start now, together), `chain` (which of them send on to each other), `ledger` (slots), `deadline`
+//! (clocks), `backoff` (pauses), `cleanup` (tasks that nobody needs any more).
 
 pub mod backoff;
+pub mod chain;
 pub mod cleanup;
 pub mod deadline;
 pub mod hop;
+pub mod ledger;
 pub mod nodes;
 pub mod path;
 pub mod run;
@@ -38,15 +40,17 @@ pub struct Input<'a> {
     pub memory: &'a Memory,
     /// First pause before a retry, in seconds.
     pub backoff_base: i64,
+    /// Label of a node that names its rack.
+    pub rack_label: &'a str,
     /// The time.
     pub now: Timestamp,
 }
 
-/// One write to one task. Tasks are named; the UID guards against another task of that name.
+/// Writes to tasks. Tasks are named; the UID guards against another task of that name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Start an attempt.
-    Create(Box<TransferTask>),
+    /// Start an attempt, or those of one chain: one write after the other, and none after one that failed.
+    Create(Vec<TransferTask>),
     /// Ask both agents to end their halves.
     Cancel(TaskRef),
     /// Say why the operator ends it.
@@ -134,7 +138,8 @@ impl Plan {
     pub fn slots_taken(&self) -> Vec<String> {
         let mut nodes = Vec::new();
         for action in &self.actions {
-            if let Action::Create(task) = action {
+            let Action::Create(tasks) = action else { continue };
+            for task in tasks {
                 nodes.push(task.spec.source.node_name.clone());
                 nodes.push(task.spec.target.node_name.clone());
             }

@@ -102,6 +102,11 @@ pub fn has_succeeded(task: &TransferTask) -> bool {
     sides(task).1 == Some(SideState::Succeeded)
 }
 
+/// Whether the target's agent may still store something for the task.
+pub fn is_receiving(task: &TransferTask) -> bool {
+    !sides(task).1.is_some_and(SideState::is_terminal)
+}
+
 /// Whether nothing of the task can still happen: each half is terminal, or its agent gone.
 pub fn is_over(task: &TransferTask, cluster: &Cluster) -> bool {
     open_halves(task).iter().all(|node| cluster.is_gone(node))

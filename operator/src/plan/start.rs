@@ -1,13 +1,13 @@
 //! Starts the attempts that can start now: what stands in the way of each, the slots, the tasks. Pure.
 
-use std::collections::BTreeMap;
-
-use nixl_transfer_crds::Reason;
+use nixl_transfer_crds::{Reason, TransferTask};
 
 use super::{
     Action, Note, Plan,
+    chain::{self, Candidate},
     hop::{Context, Decision, State, cause::Cause, next::Next, task},
-    nodes::{self, Block, Wanted},
+    ledger::Ledger,
+    nodes::{self, Block, Chosen, Wanted},
 };
 
 /// An attempt with nothing in its way but, perhaps, slots.
@@ -55,56 +55,70 @@ fn blocked(hop: &Wanted<'_>, context: &Context<'_>) -> Result<String, Block> {
     nodes::unfinished_before(input, context.status.run, &source.node, hop).map_or(Ok(target), Err)
 }
 
-/// Starts what the decisions let start, as far as there are slots; returns the state of every hop.
+/// Starts what the decisions let start, as far as there are slots: first those that are one chain, then each of the
+/// others from the source. Returns the state of every hop.
 pub fn all(
     hops: &[Wanted<'_>],
     decisions: Vec<Decision>,
     context: &Context<'_>,
     plan: &mut Plan,
 ) -> Vec<State> {
-    let mut taken = BTreeMap::new();
-    let started = hops.iter().zip(decisions).map(|(hop, decision)| match decision {
-        Decision::Settled(state) => state,
-        Decision::Start(ready) => one(hop, ready, context, &mut taken, plan),
-    });
-    started.collect()
-}
-
-fn one(
-    hop: &Wanted<'_>,
-    ready: Ready,
-    context: &Context<'_>,
-    taken: &mut BTreeMap<String, u32>,
-    plan: &mut Plan,
-) -> State {
-    let input = context.input;
-    let source = match context.source {
-        Ok(source) => source,
-        Err(block) => return State::Waiting(block.clone().into()),
-    };
-    if let Some(node) = nodes::full(input, &source.node, hop, taken) {
-        plan.blocked_on.push(node.clone());
-        plan.queued.push((hop.destination.name.clone(), hop.node.clone()));
-        return State::Queued { node };
-    }
-    let next = ready.next;
-    let task =
-        task::build(input.job, context.status.run, hop, source, &ready.instance, next.attempt, next.failures);
-    for node in [&source.node, &hop.node] {
-        *taken.entry(node.clone()).or_default() += 1;
-    }
-    if let Some(cause) = next.after {
-        plan.notes.push(Note {
-            reason: Reason::Retrying,
-            action: "RetryHop",
-            message: format!(
-                "{} on {}: attempt {} after {cause}",
-                hop.destination.name, hop.node, next.attempt
-            ),
-            warning: true,
-            task: task.metadata.name.clone(),
+    let mut states: Vec<State> = Vec::with_capacity(hops.len());
+    let mut candidates = Vec::new();
+    for (index, (hop, decision)) in hops.iter().zip(decisions).enumerate() {
+        states.push(match (decision, context.source) {
+            (Decision::Settled(state), _) => state,
+            (Decision::Start(ready), Ok(_)) => {
+                candidates.push(Candidate { index, hop, ready });
+                State::Active { moving: false, waits: None }
+            }
+            (Decision::Start(_), Err(block)) => State::Waiting(block.clone().into()),
         });
     }
-    plan.actions.push(Action::Create(Box::new(task)));
-    State::Active { moving: false, waits: None }
+    let Ok(source) = context.source else { return states };
+    let mut ledger = Ledger::new(context.input);
+    let chosen = chain::choose(&candidates, source, context, &ledger);
+
+    let mut tasks: Vec<TransferTask> =
+        chosen.iter().map(|index| build(&candidates[*index], source, context)).collect();
+    chain::link(&mut tasks);
+    for task in &tasks {
+        ledger.take(&task.spec.source.node_name, &task.spec.target.node_name);
+    }
+    // The last one first: whoever reads of a task to send it on finds that task, unless it is over already. What is
+    // written by halves when the operator dies has nobody ahead of it, and is planned again.
+    tasks.reverse();
+    if !tasks.is_empty() {
+        plan.actions.push(Action::Create(tasks));
+    }
+    for (index, candidate) in candidates.iter().enumerate() {
+        let hop = candidate.hop;
+        if !chosen.contains(&index) {
+            if let Some(node) = ledger.full(&source.node, &hop.node) {
+                plan.blocked_on.push(node.into());
+                plan.queued.push((hop.destination.name.clone(), hop.node.clone()));
+                states[candidate.index] = State::Queued { node: node.into() };
+                continue;
+            }
+            ledger.take(&source.node, &hop.node);
+            plan.actions.push(Action::Create(vec![build(candidate, source, context)]));
+        }
+        plan.notes.extend(retrying(candidate, context));
+    }
+    states
+}
+
+fn build(candidate: &Candidate<'_, '_>, source: &Chosen, context: &Context<'_>) -> TransferTask {
+    let (job, run) = (context.input.job, context.status.run);
+    let Ready { next, instance } = &candidate.ready;
+    task::build(job, run, candidate.hop, source, instance, next.attempt, next.failures)
+}
+
+/// The event of another attempt.
+fn retrying(candidate: &Candidate<'_, '_>, context: &Context<'_>) -> Option<Note> {
+    let (hop, next) = (candidate.hop, &candidate.ready.next);
+    let cause = next.after.as_ref()?;
+    let message = format!("{} on {}: attempt {} after {cause}", hop.destination.name, hop.node, next.attempt);
+    let task = task::name(context.input.job, context.status.run, hop, next.attempt);
+    Some(Note { reason: Reason::Retrying, action: "RetryHop", message, warning: true, task: Some(task) })
 }

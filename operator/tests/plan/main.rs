@@ -2,5 +2,6 @@
 //! end well. No API server, no clock, no I/O.
 
 mod any_sequence;
+mod chains;
 mod model;
 mod tables;

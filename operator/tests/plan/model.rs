@@ -41,6 +41,8 @@ pub struct World {
     pub behaviour: BTreeMap<String, Behaviour>,
     pub memory: Memory,
     pub now: Timestamp,
+    /// Nodes of which another job holds a slot, once per slot.
+    pub others: Vec<String>,
     pub log: Vec<String>,
     counter: u64,
 }
@@ -72,6 +74,11 @@ pub fn everywhere(name: &str, path: &str) -> serde_json::Value {
 impl World {
     /// Nodes a, b, c with working agents, all with `role: data`, and a job.
     pub fn new(job: TransferJob) -> Self {
+        Self::with(job, &["a", "b", "c"])
+    }
+
+    /// Such a world with these nodes.
+    pub fn with(job: TransferJob, nodes: &[&str]) -> Self {
         let mut world = Self {
             job: Some(job),
             tasks: BTreeMap::new(),
@@ -79,13 +86,11 @@ impl World {
             behaviour: BTreeMap::new(),
             memory: Memory::default(),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
+            others: Vec::new(),
             log: Vec::new(),
             counter: 0,
         };
-        for name in ["a", "b", "c"] {
-            world.join(name);
-            world.behaviour.insert(name.into(), Behaviour::Works);
-        }
+        nodes.iter().for_each(|name| world.join(name));
         world
     }
 
@@ -118,6 +123,14 @@ impl World {
             lease: Liveness::Fresh,
         };
         self.cluster.nodes.insert(name.into(), view);
+        self.behaviour.entry(name.into()).or_insert(Behaviour::Works);
+    }
+
+    /// Changes what the agent of a node says about itself.
+    pub fn agent(&mut self, name: &str, change: impl FnOnce(&mut AgentView)) {
+        if let Some(agent) = self.cluster.nodes.get_mut(name).and_then(|view| view.agent.as_mut()) {
+            change(agent);
+        }
     }
 
     /// The agent's Lease is not renewed any more, and that was seen.
@@ -176,6 +189,7 @@ impl World {
         for (name, task) in &self.tasks {
             slots.update(name, task);
         }
+        slots.reserve(&self.others);
         self.memory.observe(&tasks, job.status.as_ref().map_or(0, |status| status.run), self.now);
         let input = Input {
             job,
@@ -184,6 +198,7 @@ impl World {
             slots: &slots,
             memory: &self.memory,
             backoff_base: 10,
+            rack_label: "rack",
             now: self.now,
         };
         let plan = plan::plan(&input);
@@ -206,7 +221,11 @@ impl World {
             left -= 1;
             self.write_status(*status);
         }
-        for action in plan.actions {
+        let singly = plan.actions.into_iter().flat_map(|action| match action {
+            Action::Create(tasks) => tasks.into_iter().map(|task| Action::Create(vec![task])).collect(),
+            action => vec![action],
+        });
+        for action in singly.collect::<Vec<_>>() {
             if left == 0 {
                 self.memory = Memory::default();
                 return (written, wake_at);
@@ -275,9 +294,9 @@ impl World {
     }
 
     fn write(&mut self, action: Action) {
-        self.log.push(format!("{} {action:?}", self.now));
+        self.log.push(format!("{} {}", self.now, words(&action)));
         match action {
-            Action::Create(task) => self.create(*task),
+            Action::Create(tasks) => tasks.into_iter().for_each(|task| self.create(task)),
             Action::Cancel(task) => {
                 let task = self.tasks.get_mut(&task.name).expect("cancels what exists");
                 assert!(!task.spec.cancel, "cancelled twice");
@@ -460,4 +479,25 @@ fn sides(task: &TransferTask, target: bool) -> (Option<SideState>, Option<SideSt
     let from = status.and_then(|status| status.source.as_ref()).map(|half| half.state);
     let to = status.and_then(|status| status.target.as_ref()).map(|half| half.state);
     if target { (to, from) } else { (from, to) }
+}
+
+/// An action for the log: of a task that is created what tells it from others.
+fn words(action: &Action) -> String {
+    let Action::Create(tasks) = action else { return format!("{action:?}") };
+    let short = tasks.iter().map(|task| {
+        let spec = &task.spec;
+        format!(
+            "Create({} run {} attempt {} failures {} of {}: {} -> {}, relay {:?}, forward to {:?})",
+            task.metadata.name.as_deref().unwrap_or_default(),
+            spec.run,
+            spec.attempt,
+            spec.failures,
+            spec.target.destination,
+            spec.source.node_name,
+            spec.target.node_name,
+            spec.source.relay.as_ref().map(|relay| &relay.task_name),
+            spec.target.forward_to,
+        )
+    });
+    short.collect::<Vec<_>>().join(" ")
 }
