@@ -24,6 +24,7 @@ use crate::{
     memory::Memory,
     slots::Slots,
 };
+use chain::links::Links;
 use hop::{Decision, State};
 
 /// Everything the decision rests on.
@@ -173,7 +174,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let wanted = nodes::wanted(input, &current);
     cleanup::superseded(&current, &wanted, input.cluster, &mut plan.actions);
 
-    let context = hop::Context { input, status: &status, source: &source, halt, now: input.now };
+    let links = Links::of(input.tasks, input.cluster);
+    let context =
+        hop::Context { input, status: &status, source: &source, links: &links, halt, now: input.now };
     let decisions: Vec<Decision> = wanted.iter().map(|hop| hop::decide(hop, &context, &mut plan)).collect();
     let states: Vec<State> = start::all(&wanted, decisions, &context, &mut plan);
     plan.active = states.iter().filter(|state| state.is_active()).count() as u32;

@@ -1,7 +1,8 @@
 //! Chains: the source sends to the first node, and each node sends every chunk on to the next one while it stores it, so
 //! that the source's link carries the data once. Which of the hops that can start now are one chain, in which order, and
-//! how their tasks name each other. Pure. The order is in `chain::order`.
+//! how their tasks name each other. Pure. The order is in `chain::order`, what becomes of a chain in `chain::links`.
 
+pub mod links;
 pub mod order;
 
 use std::collections::{BTreeSet, HashSet};

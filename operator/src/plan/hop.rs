@@ -11,6 +11,7 @@ use nixl_transfer_crds::{TransferTask, job::TransferJobStatus, task::SideState};
 
 use super::{
     Input, Plan,
+    chain::links::Links,
     nodes::{self, Block, Chosen, Wanted},
     path::Overlap,
     run::Halt,
@@ -27,6 +28,8 @@ pub struct Context<'a> {
     pub status: &'a TransferJobStatus,
     /// The source, or what stands in its way.
     pub source: &'a Result<Chosen, Block>,
+    /// How the tasks hang together.
+    pub links: &'a Links<'a>,
     /// Whether the run is being stopped.
     pub halt: Option<Halt>,
     /// The time.

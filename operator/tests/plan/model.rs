@@ -33,6 +33,14 @@ pub enum Behaviour {
     Fails(&'static str),
 }
 
+/// What a hop of a chain means for the one beside it on the same node.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Chained {
+    Free,
+    Waits,
+    Broken,
+}
+
 /// The world.
 pub struct World {
     pub job: Option<TransferJob>,
@@ -41,6 +49,8 @@ pub struct World {
     pub behaviour: BTreeMap<String, Behaviour>,
     pub memory: Memory,
     pub now: Timestamp,
+    /// Nodes that died, and when: nothing of them goes on, and their Leases are seen to be old after 60 s.
+    dead: BTreeMap<String, Timestamp>,
     /// Nodes of which another job holds a slot, once per slot.
     pub others: Vec<String>,
     pub log: Vec<String>,
@@ -86,6 +96,7 @@ impl World {
             behaviour: BTreeMap::new(),
             memory: Memory::default(),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
+            dead: BTreeMap::new(),
             others: Vec::new(),
             log: Vec::new(),
             counter: 0,
@@ -111,6 +122,7 @@ impl World {
             ("read-only", volume(true, "*")),
             ("private", volume(false, "other")),
         ];
+        self.dead.remove(name);
         let view = NodeView {
             uid: Some(uid),
             labels: [("role".to_string(), "data".to_string())].into(),
@@ -140,8 +152,34 @@ impl World {
         }
     }
 
+    /// The node dies. Its peers notice at once, the API server's Leases do not.
+    pub fn kill(&mut self, name: &str) {
+        if self.cluster.nodes.contains_key(name) {
+            self.dead.entry(name.into()).or_insert(self.now);
+        }
+    }
+
+    /// Leases of dead nodes that are old by now are seen to be.
+    fn expire(&mut self) {
+        let old: Vec<String> = self
+            .dead
+            .iter()
+            .filter(|(_, at)| self.now >= gone_at(**at))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in old {
+            self.lose(&name);
+        }
+    }
+
+    /// When the next Lease will be seen to be old.
+    fn next_expiry(&self) -> Option<Timestamp> {
+        self.dead.values().map(|at| gone_at(*at)).filter(|at| *at > self.now).min()
+    }
+
     /// The agent is back: the same process, or a new one.
     pub fn find(&mut self, name: &str, restarted: bool) {
+        let restarted = self.dead.remove(name).is_some() || restarted;
         let instance = self.fresh("instance");
         if let Some(view) = self.cluster.nodes.get_mut(name) {
             view.lease = Liveness::Fresh;
@@ -179,6 +217,7 @@ impl World {
     /// Time passes.
     pub fn pass(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
+        self.expire();
     }
 
     /// What the operator would do now.
@@ -393,12 +432,15 @@ impl World {
                 else {
                     continue;
                 };
-                if !open {
+                if !open || self.dead.contains_key(&node) {
                     continue;
                 }
                 let began = if target { &task.spec.target.instance } else { &task.spec.source.instance };
                 let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
                 let (own, other) = sides(task, target);
+                let chained = if target { self.behind(task) } else { self.ahead(task) };
+                let peer = if target { &task.spec.source.node_name } else { &task.spec.target.node_name };
+                let peer_died = self.dead.contains_key(peer) && own >= Some(SideState::Active);
                 let step = if asked {
                     Some((SideState::Cancelled, Some("Cancelled")))
                 } else if *began != agent.instance {
@@ -407,20 +449,27 @@ impl World {
                     None
                 } else {
                     match (&self.behaviour[&node], own) {
+                        // With the worker that received ends what it sent on.
+                        (_, _) if !target && chained == Chained::Broken => {
+                            Some((SideState::Failed, Some("WorkerLost")))
+                        }
                         (Behaviour::Fails(reason), _) if target => Some((SideState::Failed, Some(*reason))),
                         (_, None) => Some((SideState::Prepared, None)),
+                        (Behaviour::Works, _) if peer_died => Some((SideState::Failed, Some("PeerLost"))),
                         (Behaviour::Works, _)
                             if other == Some(SideState::Failed) || other == Some(SideState::Cancelled) =>
                         {
                             Some((SideState::Failed, Some("PeerLost")))
                         }
+                        // A relay sends nothing on before it receives.
                         (Behaviour::Works, Some(SideState::Prepared))
-                            if other >= Some(SideState::Prepared) =>
+                            if other >= Some(SideState::Prepared)
+                                && (target || chained != Chained::Waits) =>
                         {
                             Some((SideState::Active, None))
                         }
                         (Behaviour::Works, Some(SideState::Active))
-                            if target && other == Some(SideState::Active) =>
+                            if target && other == Some(SideState::Active) && chained != Chained::Waits =>
                         {
                             Some((SideState::Succeeded, None))
                         }
@@ -446,6 +495,30 @@ impl World {
         written
     }
 
+    /// What the agent of a node that sends on knows of what it receives.
+    fn ahead(&self, task: &TransferTask) -> Chained {
+        let Some(relay) = &task.spec.source.relay else { return Chained::Free };
+        match self.tasks.get(&relay.task_name) {
+            Some(before) if before.spec.target.forward_to == task.metadata.name => {
+                match sides(before, true).0 {
+                    Some(SideState::Active | SideState::Succeeded) => Chained::Free,
+                    Some(SideState::Failed | SideState::Cancelled) => Chained::Broken,
+                    _ => Chained::Waits,
+                }
+            }
+            _ => Chained::Broken,
+        }
+    }
+
+    /// What the agent of a node that receives knows of what it sends on: it goes on until that has ended somehow.
+    fn behind(&self, task: &TransferTask) -> Chained {
+        let next = task.spec.target.forward_to.as_ref().and_then(|name| self.tasks.get(name));
+        let Some(next) = next else { return Chained::Free };
+        let names_us = next.spec.source.relay.as_ref().map(|relay| &relay.task_name);
+        let ended = halves(next).iter().any(|(_, open)| !open);
+        if names_us != task.metadata.name.as_ref() || ended { Chained::Free } else { Chained::Waits }
+    }
+
     /// Lets operator and agents go on until nobody has anything to do, time passing as needed.
     pub fn settle(&mut self) {
         for _ in 0..2_000 {
@@ -454,16 +527,22 @@ impl World {
             if acted || written {
                 continue;
             }
-            match wake_at {
+            match wake_at.into_iter().chain(self.next_expiry()).min() {
                 None => return,
                 Some(at) => {
                     assert!(at > self.now, "to come back at once is to spin: {:#?}", self.log);
                     self.now = at;
+                    self.expire();
                 }
             }
         }
         panic!("no end: {:#?}", &self.log[self.log.len().saturating_sub(60)..]);
     }
+}
+
+/// When the Lease of a node that died then is seen to be old.
+fn gone_at(died: Timestamp) -> Timestamp {
+    died + SignedDuration::from_secs(60)
 }
 
 /// Node of each half, source first, and whether it is still open.

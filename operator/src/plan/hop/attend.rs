@@ -10,7 +10,7 @@ use nixl_transfer_crds::{
 use super::{
     Context, State,
     cause::{self, Cause},
-    is_over, open_halves, sides,
+    is_over, is_receiving, open_halves, sides,
 };
 use crate::plan::{Action, Plan, TaskRef, deadline, nodes};
 
@@ -43,18 +43,29 @@ pub fn under_way(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) ->
     if open.is_empty() {
         return None;
     }
-    if let Some(node) = open.iter().find(|node| input.cluster.is_gone(node))
-        && failed.is_none()
-        && !asked
-        && context.halt.is_none()
-    {
-        let message =
-            format!("node {node}: its agent is gone: no change of its Lease, or the node was deleted");
-        return Some(judge(task, Reason::AgentNotReady, message, now, plan));
+    if failed.is_none() && !asked && context.halt.is_none() {
+        let gone = |node: &&&str| input.cluster.is_gone(node);
+        if let Some(node) = context.links.broken_at(task)
+            && !input.cluster.is_gone(&task.spec.target.node_name)
+        {
+            // Its agents will find out; told at once, all behind the break end together and go on together.
+            let message = format!("the chain broke at node {node}, from which this came");
+            return Some(judge(task, Reason::PeerLost, message, now, plan));
+        }
+        if let Some(node) = open.iter().rev().find(gone) {
+            let message =
+                format!("node {node}: its agent is gone: no change of its Lease, or the node was deleted");
+            return Some(judge(task, Reason::AgentNotReady, message, now, plan));
+        }
     }
     if failed.is_some() || asked || context.halt.is_some() {
         cancel(plan);
         if is_over(task, input.cluster) {
+            return None;
+        }
+        // The receiving worker has exited, so nothing of this attempt can land any more. The relay's half is not waited
+        // for: its agent may be dead, and its Lease not yet old.
+        if context.halt.is_none() && !is_receiving(task) && context.links.is_blameless(task) {
             return None;
         }
         let cause = failed.unwrap_or_else(|| {
@@ -96,7 +107,7 @@ pub fn under_way(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) ->
         plan.wake(until);
     }
     let still = input.memory.still_since(task.metadata.name.as_deref().unwrap_or_default());
-    if let Some(until) = deadline::progress_until(task, still) {
+    if let Some(until) = deadline::progress_until(task, still, context.links.moving_since(task)) {
         if now >= until {
             let message = format!(
                 "no byte was moved for `spec.progressDeadlineSeconds` ({} s), and the agents did not say so",

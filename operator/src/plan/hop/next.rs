@@ -9,6 +9,12 @@ use super::{
 };
 use crate::plan::{Plan, backoff, deadline, nodes::Wanted};
 
+/// How many attempts of a hop may end without being counted before one that is not at fault counts, too. Those that were
+/// suspended are among them: `spec.attempt` less `spec.failures` is what is known after a restart.
+const FREE_ATTEMPTS: i32 = 8;
+/// How long hops behind a break wait for each other, so that they are one chain again.
+const GATHER_SECONDS: i64 = 5;
+
 /// What the next attempt is, and since when it is waited for.
 #[derive(Clone, Debug)]
 pub struct Next {
@@ -38,17 +44,12 @@ pub fn after(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Res
         context.status.clock.as_ref().and_then(|clock| clock.since.as_ref()).map_or(ended, |at| at.0);
     let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
     let limit = input.job.spec.backoff_limit;
-    let exhausted = |failures: i32, last: &Cause| {
-        let message =
-            format!("{failures} attempts failed (`spec.backoffLimit` {limit}), the last with {last}");
-        State::Failed(Cause::new(Reason::BackoffLimitExceeded, message))
-    };
     let cause = match cause::of(task) {
         Some(cause) => cause,
         // Ended on request: no failure, unless the limit was lowered meanwhile.
         None if asked && task.spec.failures > limit => {
             let cause = Cause::new(Reason::Cancelled, "a cancellation".into());
-            return Err(exhausted(task.spec.failures, &cause));
+            return Err(exhausted(task.spec.failures, limit, &cause));
         }
         None if asked => {
             return Ok(Next {
@@ -60,12 +61,16 @@ pub fn after(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Res
         }
         None => Cause::new(Reason::WorkerLost, "the agents ended the attempt without being asked".into()),
     };
+    let free = task.spec.attempt - task.spec.failures < FREE_ATTEMPTS;
+    if free && context.links.is_blameless(task) {
+        return blameless(task, cause, ended.max(resumed), context, plan);
+    }
     if !cause.is_retryable() {
         return Err(State::Failed(cause));
     }
     let failures = task.spec.failures + 1;
     if failures > limit {
-        return Err(exhausted(failures, &cause));
+        return Err(exhausted(failures, limit, &cause));
     }
     let pause =
         backoff::pause(failures, input.backoff_base, task.metadata.name.as_deref().unwrap_or_default());
@@ -77,4 +82,37 @@ pub fn after(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Res
     let queued = input.memory.queued_until(&task.spec.target.destination, &task.spec.target.node_name);
     let since = until.max(resumed).max(queued.unwrap_or(until));
     Ok(Next { attempt: task.spec.attempt + 1, failures, since, after: Some(cause) })
+}
+
+fn exhausted(failures: i32, limit: i32, last: &Cause) -> State {
+    let message = format!("{failures} attempts failed (`spec.backoffLimit` {limit}), the last with {last}");
+    State::Failed(Cause::new(Reason::BackoffLimitExceeded, message))
+}
+
+/// What follows an attempt that ended only because one ahead of it in the chain did: another one, not counted and without
+/// a pause, as soon as the others behind the break can be in its chain.
+fn blameless(
+    task: &TransferTask,
+    cause: Cause,
+    ended: Timestamp,
+    context: &Context<'_>,
+    plan: &mut Plan,
+) -> Result<Next, State> {
+    let limit = context.input.job.spec.backoff_limit;
+    if task.spec.failures > limit {
+        return Err(exhausted(task.spec.failures, limit, &cause));
+    }
+    let until = deadline::after(ended, GATHER_SECONDS);
+    if context.now < until && context.links.others_are_ending(task) {
+        plan.wake(until);
+        return Err(State::Ending(cause));
+    }
+    let target = &task.spec.target;
+    let queued = context.input.memory.queued_until(&target.destination, &target.node_name);
+    Ok(Next {
+        attempt: task.spec.attempt + 1,
+        failures: task.spec.failures,
+        since: ended.max(queued.unwrap_or(ended)),
+        after: Some(cause),
+    })
 }
