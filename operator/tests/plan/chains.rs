@@ -272,7 +272,8 @@ fn who_is_at_fault() {
     // What is reported of which node's task (true: its target half), then attempt and failures of b, c, d, e at the end.
     type Reports = &'static [(&'static str, bool, SideState, Option<&'static str>)];
     use SideState::{Cancelled, Failed, Succeeded};
-    let cases: [(&str, Reports, [(i32, i32); 4]); 9] = [
+    type Counts = [(i32, i32); 4];
+    let cases: [(&str, Reports, Counts); 9] = [
         ("the end of the chain", &[("e", true, Failed, Some("IoError"))], [(0, 0), (0, 0), (0, 0), (1, 1)]),
         (
             "a lost peer with everything ahead going on",

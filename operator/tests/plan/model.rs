@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{
-    TransferJob, TransferTask, condition,
+    FanOut, TransferJob, TransferTask, condition,
     job::TransferJobStatus,
     names::TASK_FINALIZER,
     task::{
@@ -364,6 +364,31 @@ impl World {
         }
     }
 
+    /// Rules: what belongs together in a chain names each other, and the last hop is written first.
+    fn check_links(&self, task: &TransferTask) {
+        let (source, target) = (&task.spec.source, &task.spec.target);
+        let chained = source.relay.is_some() || target.forward_to.is_some();
+        let fan_out = if chained { FanOut::Chain } else { FanOut::Direct };
+        assert_eq!(task.spec.transport.fan_out, fan_out);
+        assert!(!chained || source.node_name != target.node_name, "no chain within a node");
+        if source.relay.is_none() {
+            assert_eq!(Some(&source.node_name), self.status().source.map(|source| source.node).as_ref());
+        }
+        let Some(next) = &target.forward_to else { return };
+        let next = &self.tasks[next].spec;
+        assert_eq!(next.source.relay.as_ref().map(|relay| &relay.task_name), task.metadata.name.as_ref());
+        assert_eq!((&next.source.node_name, &next.source.instance), (&target.node_name, &target.instance));
+        assert_eq!(next.run, task.spec.run);
+        let mut nodes = vec![&source.node_name, &target.node_name];
+        let mut at = next;
+        loop {
+            assert!(!nodes.contains(&&at.target.node_name), "a node is in a chain once: {:#?}", self.log);
+            nodes.push(&at.target.node_name);
+            let Some(name) = &at.target.forward_to else { return };
+            at = &self.tasks[name].spec;
+        }
+    }
+
     /// Rules: no two attempts at one place, attempts counted up, failures bounded, status before tasks.
     fn create(&mut self, mut task: TransferTask) {
         let name = task.metadata.name.clone().unwrap();
@@ -371,6 +396,8 @@ impl World {
         assert_eq!(task.spec.run, status.run, "the status is written before the tasks");
         assert!(status.source.is_some(), "the source is written before the tasks");
         assert!(task.spec.failures <= job.spec.backoff_limit);
+        self.check_links(&task);
+        assert!(task.spec.attempt - task.spec.failures < 100, "free attempts without end");
         for other in self.tasks.values() {
             let (a, b) = (&task.spec.target, &other.spec.target);
             if a.node_name != b.node_name
