@@ -54,6 +54,8 @@ pub enum Action {
     Create(Vec<TransferTask>),
     /// Ask both agents to end their halves.
     Cancel(TaskRef),
+    /// Ask the target's agent to remove what it keeps for a further attempt.
+    Discard(TaskRef),
     /// Say why the operator ends it.
     Verdict(TaskRef, Verdict),
     /// Delete it; the finalizer keeps it until it is released.
@@ -157,7 +159,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let mut status = run::begin(input.job, &before, now, &mut plan.notes);
     let (current, stale): (Vec<_>, Vec<_>) =
         input.tasks.iter().copied().partition(|task| task.spec.run == status.run);
-    cleanup::retire(&stale, input.cluster, &mut plan.actions);
+    cleanup::former(&stale, input.cluster, &mut plan.actions);
 
     if run::is_over(&status) {
         cleanup::after_the_end(&current, &status, input.cluster, input.now, &mut plan);
@@ -181,6 +183,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let states: Vec<State> = start::all(&wanted, decisions, &context, &mut plan);
     plan.active = states.iter().filter(|state| state.is_active()).count() as u32;
 
+    cleanup::given_up(&wanted, &states, &mut plan.actions);
     fold::progress(&mut status, &wanted, &states, input.memory);
     run::conclude(input, &mut status, &wanted, &states, halt, now, &mut plan);
     settle(input, &before, status, &mut plan);

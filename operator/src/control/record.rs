@@ -43,6 +43,9 @@ pub fn record(metrics: &Metrics, job: Option<&TransferJob>, plan: &Plan) {
             Action::Cancel(task) => {
                 tracing::info!(namespace, job = name, run, task = task.name, "cancel")
             }
+            Action::Discard(task) => {
+                tracing::debug!(namespace, job = name, run, task = task.name, "discard");
+            }
             Action::Delete(task) => {
                 tracing::debug!(namespace, job = name, run, task = task.name, "delete")
             }

@@ -207,6 +207,8 @@ proptest! {
             let of_hop = world.tasks.values().filter(|other| hop(other) == hop(task)).count();
             prop_assert_eq!((of_hop, task.spec.run), (1, world.status().run), "only the latest attempt stays: {:#?}", world.log);
             prop_assert!(over || !world.is(condition::FAILED), "{:#?}", world.log);
+            let succeeded = task.status.as_ref().and_then(|status| status.target.as_ref()).is_some_and(|half| half.state == SideState::Succeeded);
+            prop_assert!(succeeded || task.spec.discard || !world.is(condition::FAILED), "left behind: {:#?}", world.log);
         }
 
         // Then the job is deleted, and nothing stays.

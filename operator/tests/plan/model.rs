@@ -341,6 +341,12 @@ impl World {
                 assert!(!task.spec.cancel, "cancelled twice");
                 task.spec.cancel = true;
             }
+            Action::Discard(task) => {
+                let task = self.tasks.get_mut(&task.name).expect("discards what exists");
+                assert!(!task.spec.discard, "discarded twice");
+                assert_ne!(sides(task, true).0, Some(SideState::Succeeded), "there is nothing to discard");
+                task.spec.discard = true;
+            }
             Action::Verdict(task, verdict) => {
                 let task = self.tasks.get_mut(&task.name).expect("judges what exists");
                 let status = task.status.get_or_insert_with(TransferTaskStatus::default);
