@@ -403,3 +403,127 @@ fn a_chain_that_is_written_by_halves_is_made_again() {
         }
     }
 }
+
+#[test]
+fn the_status_says_what_was_done() {
+    let fan_out = |world: &World| world.status().transport.and_then(|used| used.fan_out).unwrap();
+    let mut world = moving();
+    world.pass(6);
+    catch_up(&mut world);
+    let status = world.status();
+    assert_eq!((fan_out(&world).as_str(), status.source.unwrap().node.as_str()), ("Chain", "a"));
+    let progress = status.progress.unwrap();
+    assert_eq!((progress.bytes_total, progress.summary.as_str()), (400, "1% 1/5 nodes"));
+    // Every hop is retried straight from the source: it was a chain all the same.
+    for node in ["b", "c", "d", "e"] {
+        let task = name(of(&world, node));
+        world.report(&task, true, SideState::Failed, Some("IoError"));
+        catch_up(&mut world);
+        world.settle();
+    }
+    assert!(world.is(condition::COMPLETE));
+    assert_eq!((fan_out(&world).as_str(), world.status().source.unwrap().node.as_str()), ("Chain", "a"));
+    assert_eq!(world.status().progress.unwrap().summary, "100% 5/5 nodes");
+
+    let mut world = World::new(job(json!([at("one", "b")])));
+    world.settle();
+    assert_eq!(fan_out(&world), "Direct");
+}
+
+/// Both halves of a node's task get to that state.
+fn both(world: &mut World, node: &str, state: SideState) {
+    let task = name(of(world, node));
+    for target in [true, false] {
+        world.report(&task, target, state, None);
+    }
+}
+
+fn verdict(world: &World, node: &str) -> Option<String> {
+    Some(of(world, node).status.clone()?.verdict?.reason)
+}
+
+#[test]
+fn nobody_stands_still_while_another_of_the_chain_is_not_ready() {
+    let mut world = to_all(&["a", "b", "c", "d"]);
+    catch_up(&mut world);
+    both(&mut world, "b", SideState::Active);
+    both(&mut world, "d", SideState::Prepared);
+    let waits = name(of(&world, "c"));
+    world.report(&waits, true, SideState::Pending, Some("DestinationBusy"));
+    catch_up(&mut world);
+    world.pass(599);
+    catch_up(&mut world);
+    assert_eq!(["b", "c", "d"].map(|node| verdict(&world, node)), [None, None, None]);
+    world.pass(1);
+    catch_up(&mut world);
+    let verdicts = ["b", "c", "d"].map(|node| verdict(&world, node));
+    assert_eq!(verdicts, [None, Some("DeadlineExceeded".into()), Some("PeerLost".into())]);
+    // From here on the clock of b runs: 120 s and 30 s for its agents to say it themselves.
+    world.pass(149);
+    catch_up(&mut world);
+    assert_eq!(verdict(&world, "b"), None);
+    world.pass(1);
+    catch_up(&mut world);
+    assert_eq!(verdict(&world, "b").as_deref(), Some("ProgressDeadlineExceeded"));
+}
+
+#[test]
+fn a_relay_that_has_every_byte_may_still_send_on() {
+    let mut world = to_all(&["a", "b", "c"]);
+    catch_up(&mut world);
+    for node in ["b", "c"] {
+        both(&mut world, node, SideState::Active);
+    }
+    let relay = name(of(&world, "b"));
+    let all = |world: &mut World| {
+        let status = world.tasks.get_mut(&relay).unwrap().status.as_mut().unwrap();
+        status.target.as_mut().unwrap().bytes_done = Some(100);
+    };
+    all(&mut world);
+    catch_up(&mut world);
+    world.pass(149);
+    catch_up(&mut world);
+    assert_eq!([verdict(&world, "b"), verdict(&world, "c")], [None, None]);
+    world.pass(1);
+    catch_up(&mut world);
+    let late = Some("ProgressDeadlineExceeded".to_string());
+    assert_eq!([verdict(&world, "b"), verdict(&world, "c")], [None, late], "60 s more, and then some");
+    world.pass(120 + 60);
+    catch_up(&mut world);
+    assert_eq!(verdict(&world, "b"), None);
+    world.settle();
+    assert!(world.is(condition::COMPLETE));
+    assert_eq!((counts(&world, "b"), counts(&world, "c")), ((0, 0), (1, 1)));
+}
+
+#[test]
+fn a_task_whose_relay_is_gone_for_good_is_released() {
+    let mut world = moving();
+    world.cluster.nodes.remove("c");
+    world.settle();
+    assert!(world.is(condition::COMPLETE), "{:#?}", world.log);
+    let nodes: Vec<&str> = world.tasks.values().map(|task| task.spec.target.node_name.as_str()).collect();
+    assert!(nodes.len() == 3 && !nodes.contains(&"c"), "{nodes:?}");
+    assert_eq!(counts(&world, "d"), (1, 0));
+    world.job = None;
+    world.settle();
+    assert!(world.tasks.is_empty());
+}
+
+#[test]
+fn a_job_that_is_suspended_or_changed_ends_all_of_its_chain() {
+    type Change = fn(&mut nixl_transfer_crds::TransferJob);
+    let changes: [Change; 2] = [|job| job.spec.suspend = true, |job| job.spec.trigger = "again".into()];
+    for change in changes {
+        let mut world = moving();
+        let old: Vec<String> = world.tasks.keys().cloned().collect();
+        world.edit(change);
+        catch_up(&mut world);
+        assert!(old.iter().all(|task| world.tasks[task].spec.cancel));
+        world.settle();
+        world.edit(|job| job.spec.suspend = false);
+        world.settle();
+        assert!(world.is(condition::COMPLETE));
+        assert_eq!(["b", "c", "d", "e"].map(|node| counts(&world, node).1), [0; 4], "{:#?}", world.log);
+    }
+}

@@ -11,7 +11,7 @@ use nixl_transfer_crds::{
     names::TASK_FINALIZER,
     task::{
         SideState, TransferTaskStatus,
-        status::{SourceSide, TargetSide},
+        status::{SourceSide, TargetSide, TransportUsed},
     },
 };
 use serde_json::json;
@@ -441,6 +441,14 @@ impl World {
             let mut half: TargetSide = serde_json::from_value(side).unwrap();
             let before = status.target.as_ref();
             half.bytes_total = Some(100);
+            half.transport = (state >= SideState::Active).then(|| TransportUsed {
+                backend: "UCX".into(),
+                network: "tcp".into(),
+                devices: Vec::new(),
+                direction: None,
+                fan_out: None,
+                fallback_reason: None,
+            });
             half.bytes_done = match state {
                 SideState::Succeeded => Some(100),
                 SideState::Active => Some(before.and_then(|half| half.bytes_done).unwrap_or(0) + 1),
