@@ -33,8 +33,7 @@ pub struct Candidate<'a, 'h> {
 /// Which candidates are one chain, as indexes into them and in its order; none when fewer than two are left.
 ///
 /// No part of it are: hops within the source's node; a second hop to a node, because a worker serves all hops of a run
-/// on its node and would fail both; and the last attempt that `backoffLimit` allows, so that nobody is given up for what
-/// another node did. A node that has a slot to receive but none to send can be the end of the chain only.
+/// on its node and would fail both; and those that may not depend on other nodes (`hop::next`). A node that has a slot to receive but none to send can be the end of the chain only.
 pub fn choose(
     candidates: &[Candidate<'_, '_>],
     source: &Chosen,
@@ -51,13 +50,12 @@ pub fn choose(
         .filter(|task| task.spec.run == context.status.run && hop::is_receiving(task))
         .map(|task| task.spec.target.node_name.as_str())
         .collect();
-    let limit = input.job.spec.backoff_limit;
     let failures = |index: usize| candidates[index].ready.next.failures;
     let mut members: Vec<usize> = (0..candidates.len())
         .filter(|index| {
             let node = candidates[*index].hop.node.as_str();
-            let last_chance = failures(*index) > 0 && failures(*index) >= limit;
-            node != source.node && !receiving.contains(node) && !last_chance && ledger.has_one(node)
+            let may = candidates[*index].ready.next.chain;
+            may && node != source.node && !receiving.contains(node) && ledger.has_one(node)
         })
         .collect();
     members.sort_by_key(|index| failures(*index));

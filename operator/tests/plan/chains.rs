@@ -449,7 +449,7 @@ fn nobody_stands_still_while_another_of_the_chain_is_not_ready() {
     both(&mut world, "b", SideState::Active);
     both(&mut world, "d", SideState::Prepared);
     let waits = name(of(&world, "c"));
-    world.report(&waits, true, SideState::Pending, Some("DestinationBusy"));
+    world.report(&waits, true, SideState::Pending, None);
     catch_up(&mut world);
     world.pass(599);
     catch_up(&mut world);
@@ -465,6 +465,37 @@ fn nobody_stands_still_while_another_of_the_chain_is_not_ready() {
     world.pass(1);
     catch_up(&mut world);
     assert_eq!(verdict(&world, "b").as_deref(), Some("ProgressDeadlineExceeded"));
+}
+
+#[test]
+fn a_node_that_waits_for_something_outside_is_taken_out_of_its_chain() {
+    let mut world = to_all(&["a", "b", "c", "d", "e"]);
+    catch_up(&mut world);
+    let waits = name(of(&world, "c"));
+    world.report(&waits, true, SideState::Pending, Some("DestinationBusy"));
+    for node in ["b", "d", "e"] {
+        both(&mut world, node, SideState::Prepared);
+    }
+    catch_up(&mut world);
+    world.pass(9);
+    catch_up(&mut world);
+    assert_eq!(verdict(&world, "c"), None, "it may be over soon");
+    world.pass(1);
+    catch_up(&mut world);
+    assert_eq!(verdict(&world, "c").as_deref(), Some("DestinationBusy"));
+    world.agents(false);
+    assert_eq!(next(&mut world), "a>d>e a:c", "{:#?}", world.log);
+    let expected = [(0, 0), (1, 0), (1, 0), (1, 0)];
+    assert_eq!(["b", "c", "d", "e"].map(|node| counts(&world, node)), expected, "nobody is at fault");
+
+    // Alone it waits as long as the job allows.
+    let waits = name(of(&world, "c"));
+    world.report(&waits, true, SideState::Pending, Some("DestinationBusy"));
+    catch_up(&mut world);
+    world.pass(599);
+    world.report(&waits, true, SideState::Pending, Some("DestinationBusy"));
+    catch_up(&mut world);
+    assert_eq!((verdict(&world, "c"), counts(&world, "c")), (None, (1, 0)));
 }
 
 #[test]

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::plan::{Action, Plan, TaskRef, deadline, nodes};
 
+/// How long the others of a chain wait for one that waits for something outside.
+const PATIENCE_SECONDS: i64 = 10;
+
 /// A source whose target has everything ends by itself; one that has not, long after, is asked to, or it would hold its
 /// slot for ever.
 pub fn release_source(task: &TransferTask, now: Timestamp, plan: &mut Plan) {
@@ -94,6 +97,15 @@ pub fn under_way(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) ->
     if [source, target].contains(&Some(SideState::Cancelled)) {
         let message = format!("an agent ended its half of attempt {} without being asked", task.spec.attempt);
         return Some(judge(task, Reason::WorkerLost, message, now, plan));
+    }
+    if let Some(cause) = cause::holds_up(task) {
+        let created = task.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
+        let until = deadline::after(created, PATIENCE_SECONDS);
+        if now >= until {
+            let message = format!("{}. It goes on waiting by itself, outside its chain", cause.message);
+            return Some(judge(task, cause.reason, message, now, plan));
+        }
+        plan.wake(until);
     }
     let waits = cause::waits(task);
     if let Some(until) = deadline::pending_until(task) {

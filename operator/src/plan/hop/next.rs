@@ -26,6 +26,8 @@ pub struct Next {
     pub since: Timestamp,
     /// What the one before it failed with.
     pub after: Option<Cause>,
+    /// Whether it may be part of a chain.
+    pub chain: bool,
 }
 
 /// The first attempt of a hop.
@@ -33,7 +35,13 @@ pub fn first(hop: &Wanted<'_>, context: &Context<'_>) -> Next {
     let clock = context.status.clock.clone().unwrap_or_default();
     let start = deadline::effective_start(&clock).unwrap_or(context.now);
     let queued = context.input.memory.queued_until(&hop.destination.name, &hop.node);
-    Next { attempt: 0, failures: 0, since: queued.map_or(start, |queued| queued.max(start)), after: None }
+    Next {
+        attempt: 0,
+        failures: 0,
+        since: queued.map_or(start, |queued| queued.max(start)),
+        after: None,
+        chain: true,
+    }
 }
 
 /// What follows an attempt that is over and did not succeed; a state when nothing does yet, or ever.
@@ -57,10 +65,14 @@ pub fn after(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Res
                 failures: task.spec.failures,
                 since: ended.max(resumed),
                 after: None,
+                chain: may_depend(task.spec.failures, limit),
             });
         }
         None => Cause::new(Reason::WorkerLost, "the agents ended the attempt without being asked".into()),
     };
+    if cause::was_cut_out(task) {
+        return uncounted(task, cause, ended.max(resumed), false, context);
+    }
     let free = task.spec.attempt - task.spec.failures < FREE_ATTEMPTS;
     if free && context.links.is_blameless(task) {
         return blameless(task, cause, ended.max(resumed), context, plan);
@@ -81,12 +93,24 @@ pub fn after(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Res
     }
     let queued = input.memory.queued_until(&task.spec.target.destination, &task.spec.target.node_name);
     let since = until.max(resumed).max(queued.unwrap_or(until));
-    Ok(Next { attempt: task.spec.attempt + 1, failures, since, after: Some(cause) })
+    Ok(Next {
+        attempt: task.spec.attempt + 1,
+        failures,
+        since,
+        after: Some(cause),
+        chain: may_depend(failures, limit),
+    })
 }
 
 fn exhausted(failures: i32, limit: i32, last: &Cause) -> State {
     let message = format!("{failures} attempts failed (`spec.backoffLimit` {limit}), the last with {last}");
     State::Failed(Cause::new(Reason::BackoffLimitExceeded, message))
+}
+
+/// Whether an attempt may get its data through other nodes. The last one that `spec.backoffLimit` allows may not: nobody is
+/// given up for what another node did.
+fn may_depend(failures: i32, limit: i32) -> bool {
+    failures == 0 || failures < limit
 }
 
 /// What follows an attempt that ended only because one ahead of it in the chain did: another one, not counted and without
@@ -98,21 +122,29 @@ fn blameless(
     context: &Context<'_>,
     plan: &mut Plan,
 ) -> Result<Next, State> {
-    let limit = context.input.job.spec.backoff_limit;
-    if task.spec.failures > limit {
-        return Err(exhausted(task.spec.failures, limit, &cause));
-    }
     let until = deadline::after(ended, GATHER_SECONDS);
     if context.now < until && context.links.others_are_ending(task) {
         plan.wake(until);
         return Err(State::Ending(cause));
     }
+    let chain = may_depend(task.spec.failures, context.input.job.spec.backoff_limit);
+    uncounted(task, cause, ended, chain, context)
+}
+
+/// Another attempt at once, unless the limit was lowered meanwhile.
+fn uncounted(
+    task: &TransferTask,
+    cause: Cause,
+    ended: Timestamp,
+    chain: bool,
+    context: &Context<'_>,
+) -> Result<Next, State> {
+    let (failures, limit) = (task.spec.failures, context.input.job.spec.backoff_limit);
+    if failures > limit {
+        return Err(exhausted(failures, limit, &cause));
+    }
     let target = &task.spec.target;
     let queued = context.input.memory.queued_until(&target.destination, &target.node_name);
-    Ok(Next {
-        attempt: task.spec.attempt + 1,
-        failures: task.spec.failures,
-        since: ended.max(queued.unwrap_or(ended)),
-        after: Some(cause),
-    })
+    let since = ended.max(queued.unwrap_or(ended));
+    Ok(Next { attempt: task.spec.attempt + 1, failures, since, after: Some(cause), chain })
 }
