@@ -1,6 +1,9 @@
-//! Chains, decision by decision: who is in one, how the tasks name each other, and what follows when one breaks.
+//! Chains, decision by decision: who is in one, how the tasks name each other, what the status says. What follows when
+//! one breaks is in `breaks`, when one stands still in `clocks`.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+mod breaks;
+mod clocks;
+
 use nixl_transfer_crds::{FanOut, TransferTask, condition, task::SideState};
 use serde_json::{Value, json};
 use transfer_operator::plan::Action;
@@ -67,6 +70,58 @@ fn labels(world: &mut World, node: &str, zone: &str, rack: &str) {
     let labels = &mut world.cluster.nodes.get_mut(node).unwrap().labels;
     labels.insert("topology.kubernetes.io/zone".into(), zone.into());
     labels.insert("rack".into(), rack.into());
+}
+
+/// A world in which the chain a>b>c>d>e moves bytes.
+fn moving() -> World {
+    let mut world = to_all(&["a", "b", "c", "d", "e"]);
+    assert_eq!(next(&mut world), "a>b>c>d>e");
+    // Each node's bytes move one step after those of the one before.
+    for _ in 0..8 {
+        let active = |node: &str| {
+            let status = of(&world, node).status.clone().unwrap_or_default();
+            status.target.is_some_and(|half| half.state == SideState::Active)
+        };
+        if ["b", "c", "d", "e"].iter().all(|node| active(node)) {
+            break;
+        }
+        world.agents(true);
+    }
+    catch_up(&mut world);
+    world
+}
+
+/// Attempt and failures of the latest task for a node.
+fn counts(world: &World, node: &str) -> (i32, i32) {
+    let task = of(world, node);
+    (task.spec.attempt, task.spec.failures)
+}
+
+/// What operator and agents create until nobody has anything to do at this time.
+fn all_at_once(world: &mut World) -> String {
+    let mut words = Vec::new();
+    for _ in 0..20 {
+        let acted = world.agents(true);
+        let actions = world.plan().actions;
+        words.push(created(&actions));
+        if !world.operate(usize::MAX).0 && !acted {
+            break;
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words.join(" ")
+}
+
+/// Both halves of a node's task get to that state.
+fn both(world: &mut World, node: &str, state: SideState) {
+    let task = name(of(world, node));
+    for target in [true, false] {
+        world.report(&task, target, state, None);
+    }
+}
+
+fn verdict(world: &World, node: &str) -> Option<String> {
+    Some(of(world, node).status.clone()?.verdict?.reason)
 }
 
 #[test]
@@ -183,227 +238,6 @@ fn a_chain_holds_a_slot_at_the_source_and_two_at_each_relay() {
     assert_eq!(["a", "b", "c", "d"].map(count), [1, 2, 2, 1]);
 }
 
-/// A world in which the chain a>b>c>d>e moves bytes.
-fn moving() -> World {
-    let mut world = to_all(&["a", "b", "c", "d", "e"]);
-    assert_eq!(next(&mut world), "a>b>c>d>e");
-    // Each node's bytes move one step after those of the one before.
-    for _ in 0..8 {
-        let active = |node: &str| {
-            let status = of(&world, node).status.clone().unwrap_or_default();
-            status.target.is_some_and(|half| half.state == SideState::Active)
-        };
-        if ["b", "c", "d", "e"].iter().all(|node| active(node)) {
-            break;
-        }
-        world.agents(true);
-    }
-    catch_up(&mut world);
-    world
-}
-
-/// Attempt and failures of the latest task for a node.
-fn counts(world: &World, node: &str) -> (i32, i32) {
-    let task = of(world, node);
-    (task.spec.attempt, task.spec.failures)
-}
-
-/// What operator and agents create until nobody has anything to do at this time.
-fn all_at_once(world: &mut World) -> String {
-    let mut words = Vec::new();
-    for _ in 0..20 {
-        let acted = world.agents(true);
-        let actions = world.plan().actions;
-        words.push(created(&actions));
-        if !world.operate(usize::MAX).0 && !acted {
-            break;
-        }
-    }
-    words.retain(|word| !word.is_empty());
-    words.join(" ")
-}
-
-#[test]
-fn those_behind_a_node_that_fails_go_on_at_once_as_a_chain_from_the_source() {
-    let mut world = moving();
-    let first = name(of(&world, "b"));
-    let failed = name(of(&world, "c"));
-    world.report(&failed, true, SideState::Failed, Some("IoError"));
-    assert_eq!(all_at_once(&mut world), "a>d>e", "{:#?}", world.log);
-    assert_eq!(counts(&world, "d"), (1, 0), "not counted");
-    assert_eq!(counts(&world, "e"), (1, 0), "not counted");
-    assert_eq!((name(of(&world, "b")), counts(&world, "b")), (first, (0, 0)), "what is ahead goes on");
-    assert_eq!(counts(&world, "c"), (0, 0), "who failed has a pause");
-    world.pass(12);
-    assert_eq!(all_at_once(&mut world), "a:c");
-    assert_eq!(counts(&world, "c"), (1, 1), "and is counted");
-    world.settle();
-    assert!(world.is(condition::COMPLETE));
-}
-
-#[test]
-fn a_node_that_dies_is_cut_out_before_its_lease_is_old() {
-    let mut world = moving();
-    world.kill("c");
-    assert_eq!(all_at_once(&mut world), "a>d>e", "{:#?}", world.log);
-    assert_eq!((counts(&world, "b"), counts(&world, "d"), counts(&world, "e")), ((0, 0), (1, 0), (1, 0)));
-    let cut_off =
-        world.tasks.values().find(|task| task.spec.target.node_name == "d" && task.spec.attempt == 0);
-    assert!(cut_off.is_some_and(|task| task.spec.cancel), "the dead node's half is still to be fenced");
-    world.pass(30);
-    assert_eq!(all_at_once(&mut world), "", "its own hop waits for the Lease");
-    world.pass(30);
-    assert_eq!(all_at_once(&mut world), "");
-    assert!(
-        world.tasks.values().all(|task| task.spec.target.node_name != "d" || task.spec.attempt == 1),
-        "released"
-    );
-    world.find("c", true);
-    assert_eq!(all_at_once(&mut world), "");
-    world.pass(12);
-    assert_eq!(all_at_once(&mut world), "a:c");
-    assert_eq!(counts(&world, "c"), (1, 1));
-    world.settle();
-    assert!(world.is(condition::COMPLETE));
-}
-
-#[test]
-fn who_is_at_fault() {
-    // What is reported of which node's task (true: its target half), then attempt and failures of b, c, d, e at the end.
-    type Reports = &'static [(&'static str, bool, SideState, Option<&'static str>)];
-    use SideState::{Cancelled, Failed, Succeeded};
-    type Counts = [(i32, i32); 4];
-    let cases: [(&str, Reports, Counts); 9] = [
-        ("the end of the chain", &[("e", true, Failed, Some("IoError"))], [(0, 0), (0, 0), (0, 0), (1, 1)]),
-        (
-            "a lost peer with everything ahead going on",
-            &[("e", true, Failed, Some("PeerLost"))],
-            [(0, 0), (0, 0), (0, 0), (1, 1)],
-        ),
-        (
-            "a lost peer whose relay had everything",
-            &[("d", true, Succeeded, None), ("e", true, Failed, Some("PeerLost"))],
-            [(0, 0), (0, 0), (0, 0), (1, 1)],
-        ),
-        ("the first", &[("b", true, Failed, Some("IoError"))], [(1, 1), (1, 0), (1, 0), (1, 0)]),
-        ("the relay's worker", &[("d", true, Failed, Some("WorkerLost"))], [(0, 0), (0, 0), (1, 1), (1, 0)]),
-        (
-            "the one behind has reasons of its own",
-            &[("c", true, Failed, Some("IoError")), ("d", true, Failed, Some("IntegrityError"))],
-            [(0, 0), (1, 1), (1, 1), (1, 0)],
-        ),
-        (
-            "the relay's half of the hop that failed",
-            &[("c", true, Failed, Some("AgentRestarted")), ("d", false, Failed, Some("AgentRestarted"))],
-            [(0, 0), (1, 1), (1, 0), (1, 0)],
-        ),
-        (
-            "the source's half does not touch what is ahead of it",
-            &[("d", false, Failed, Some("PeerLost"))],
-            [(0, 0), (0, 0), (1, 1), (1, 0)],
-        ),
-        (
-            "an agent that ended its half unasked",
-            &[("c", true, Cancelled, None)],
-            [(0, 0), (1, 1), (1, 0), (1, 0)],
-        ),
-    ];
-    for (what, reports, expected) in cases {
-        let mut world = moving();
-        for (node, target, state, reason) in reports {
-            let task = name(of(&world, node));
-            world.report(&task, *target, *state, *reason);
-        }
-        catch_up(&mut world);
-        world.settle();
-        assert!(world.is(condition::COMPLETE), "{what}");
-        let got = ["b", "c", "d", "e"].map(|node| counts(&world, node));
-        assert_eq!(got, expected, "{what}: {:#?}", world.log);
-    }
-}
-
-#[test]
-fn hops_behind_a_break_wait_a_little_to_be_one_chain_again() {
-    let mut world = moving();
-    let [c, d, e] = ["c", "d", "e"].map(|node| name(of(&world, node)));
-    world.report(&c, true, SideState::Failed, Some("IoError"));
-    catch_up(&mut world);
-    assert!([&d, &e].iter().all(|task| world.tasks[*task].spec.cancel), "both end together");
-    let verdict = world.tasks[&e].status.clone().unwrap().verdict.unwrap();
-    assert_eq!((verdict.reason.as_str(), verdict.message.contains("node c")), ("PeerLost", true));
-    world.report(&d, true, SideState::Cancelled, None);
-    catch_up(&mut world);
-    assert_eq!(counts(&world, "d"), (0, 0), "e is about to end");
-    world.report(&e, true, SideState::Cancelled, None);
-    world.report(&e, false, SideState::Cancelled, None);
-    assert_eq!(next(&mut world), "a>d>e");
-
-    let mut world = moving();
-    let [c, d] = ["c", "d"].map(|node| name(of(&world, node)));
-    world.report(&c, true, SideState::Failed, Some("IoError"));
-    catch_up(&mut world);
-    world.report(&d, true, SideState::Cancelled, None);
-    catch_up(&mut world);
-    world.pass(4);
-    assert_eq!(next(&mut world), "");
-    world.pass(1);
-    assert_eq!(next(&mut world), "a:d", "but not for long");
-}
-
-#[test]
-fn attempts_that_do_not_count_are_bounded() {
-    let mut world = to_all(&["a", "b", "c"]);
-    assert_eq!(next(&mut world), "a>b>c");
-    for attempt in 0..9 {
-        assert_eq!((attempt, counts(&world, "c")), (attempt, (attempt, 0)));
-        // Someone ends the hop ahead again and again, which counts for nobody.
-        let [ahead, behind] = ["b", "c"].map(|node| name(of(&world, node)));
-        world.tasks.get_mut(&ahead).unwrap().metadata.deletion_timestamp = Some(Time(world.now));
-        for target in [false, true] {
-            world.report(&ahead, target, SideState::Cancelled, None);
-            world.report(&behind, target, SideState::Failed, Some("PeerLost"));
-        }
-        match attempt {
-            0..8 => assert_eq!(next(&mut world), "a>b>c", "{attempt} {:#?}", world.log),
-            _ => {
-                assert_eq!(next(&mut world), "a:b", "now that of c counts, and has a pause");
-                world.pass(12);
-                assert_eq!(next(&mut world), "a:c");
-                break;
-            }
-        }
-    }
-    assert_eq!(counts(&world, "c"), (9, 1));
-}
-
-#[test]
-fn the_last_attempt_depends_on_nobody_else() {
-    let mut world = moving();
-    world.edit(|job| job.spec.backoff_limit = 1);
-    let failed = name(of(&world, "c"));
-    world.report(&failed, true, SideState::Failed, Some("IoError"));
-    let also = name(of(&world, "b"));
-    world.report(&also, true, SideState::Failed, Some("IoError"));
-    all_at_once(&mut world);
-    world.pass(12);
-    let mut words: Vec<_> = all_at_once(&mut world).split(' ').map(str::to_string).collect();
-    words.sort();
-    assert_eq!(words, ["a:b", "a:c"]);
-}
-
-#[test]
-fn a_chain_that_is_written_by_halves_is_made_again() {
-    for writes in 0..6 {
-        let mut world = to_all(&["a", "b", "c", "d", "e"]);
-        world.operate(writes);
-        world.settle();
-        assert!(world.is(condition::COMPLETE), "{writes}");
-        for node in ["b", "c", "d", "e"] {
-            assert_eq!(counts(&world, node).1, 0, "{writes}: {node}");
-        }
-    }
-}
-
 #[test]
 fn the_status_says_what_was_done() {
     let fan_out = |world: &World| world.status().transport.and_then(|used| used.fan_out).unwrap();
@@ -428,133 +262,4 @@ fn the_status_says_what_was_done() {
     let mut world = World::new(job(json!([at("one", "b")])));
     world.settle();
     assert_eq!(fan_out(&world), "Direct");
-}
-
-/// Both halves of a node's task get to that state.
-fn both(world: &mut World, node: &str, state: SideState) {
-    let task = name(of(world, node));
-    for target in [true, false] {
-        world.report(&task, target, state, None);
-    }
-}
-
-fn verdict(world: &World, node: &str) -> Option<String> {
-    Some(of(world, node).status.clone()?.verdict?.reason)
-}
-
-#[test]
-fn nobody_stands_still_while_another_of_the_chain_is_not_ready() {
-    let mut world = to_all(&["a", "b", "c", "d"]);
-    catch_up(&mut world);
-    both(&mut world, "b", SideState::Active);
-    both(&mut world, "d", SideState::Prepared);
-    let waits = name(of(&world, "c"));
-    world.report(&waits, true, SideState::Pending, None);
-    catch_up(&mut world);
-    world.pass(599);
-    catch_up(&mut world);
-    assert_eq!(["b", "c", "d"].map(|node| verdict(&world, node)), [None, None, None]);
-    world.pass(1);
-    catch_up(&mut world);
-    let verdicts = ["b", "c", "d"].map(|node| verdict(&world, node));
-    assert_eq!(verdicts, [None, Some("DeadlineExceeded".into()), Some("PeerLost".into())]);
-    // From here on the clock of b runs: 120 s and 30 s for its agents to say it themselves.
-    world.pass(149);
-    catch_up(&mut world);
-    assert_eq!(verdict(&world, "b"), None);
-    world.pass(1);
-    catch_up(&mut world);
-    assert_eq!(verdict(&world, "b").as_deref(), Some("ProgressDeadlineExceeded"));
-}
-
-#[test]
-fn a_node_that_waits_for_something_outside_is_taken_out_of_its_chain() {
-    let mut world = to_all(&["a", "b", "c", "d", "e"]);
-    catch_up(&mut world);
-    let waits = name(of(&world, "c"));
-    world.report(&waits, true, SideState::Pending, Some("DestinationBusy"));
-    for node in ["b", "d", "e"] {
-        both(&mut world, node, SideState::Prepared);
-    }
-    catch_up(&mut world);
-    world.pass(9);
-    catch_up(&mut world);
-    assert_eq!(verdict(&world, "c"), None, "it may be over soon");
-    world.pass(1);
-    catch_up(&mut world);
-    assert_eq!(verdict(&world, "c").as_deref(), Some("DestinationBusy"));
-    world.agents(false);
-    assert_eq!(next(&mut world), "a>d>e a:c", "{:#?}", world.log);
-    let expected = [(0, 0), (1, 0), (1, 0), (1, 0)];
-    assert_eq!(["b", "c", "d", "e"].map(|node| counts(&world, node)), expected, "nobody is at fault");
-
-    // Alone it waits as long as the job allows.
-    let waits = name(of(&world, "c"));
-    world.report(&waits, true, SideState::Pending, Some("DestinationBusy"));
-    catch_up(&mut world);
-    world.pass(599);
-    world.report(&waits, true, SideState::Pending, Some("DestinationBusy"));
-    catch_up(&mut world);
-    assert_eq!((verdict(&world, "c"), counts(&world, "c")), (None, (1, 0)));
-}
-
-#[test]
-fn a_relay_that_has_every_byte_may_still_send_on() {
-    let mut world = to_all(&["a", "b", "c"]);
-    catch_up(&mut world);
-    for node in ["b", "c"] {
-        both(&mut world, node, SideState::Active);
-    }
-    let relay = name(of(&world, "b"));
-    let all = |world: &mut World| {
-        let status = world.tasks.get_mut(&relay).unwrap().status.as_mut().unwrap();
-        status.target.as_mut().unwrap().bytes_done = Some(100);
-    };
-    all(&mut world);
-    catch_up(&mut world);
-    world.pass(149);
-    catch_up(&mut world);
-    assert_eq!([verdict(&world, "b"), verdict(&world, "c")], [None, None]);
-    world.pass(1);
-    catch_up(&mut world);
-    let late = Some("ProgressDeadlineExceeded".to_string());
-    assert_eq!([verdict(&world, "b"), verdict(&world, "c")], [None, late], "60 s more, and then some");
-    world.pass(120 + 60);
-    catch_up(&mut world);
-    assert_eq!(verdict(&world, "b"), None);
-    world.settle();
-    assert!(world.is(condition::COMPLETE));
-    assert_eq!((counts(&world, "b"), counts(&world, "c")), ((0, 0), (1, 1)));
-}
-
-#[test]
-fn a_task_whose_relay_is_gone_for_good_is_released() {
-    let mut world = moving();
-    world.cluster.nodes.remove("c");
-    world.settle();
-    assert!(world.is(condition::COMPLETE), "{:#?}", world.log);
-    let nodes: Vec<&str> = world.tasks.values().map(|task| task.spec.target.node_name.as_str()).collect();
-    assert!(nodes.len() == 3 && !nodes.contains(&"c"), "{nodes:?}");
-    assert_eq!(counts(&world, "d"), (1, 0));
-    world.job = None;
-    world.settle();
-    assert!(world.tasks.is_empty());
-}
-
-#[test]
-fn a_job_that_is_suspended_or_changed_ends_all_of_its_chain() {
-    type Change = fn(&mut nixl_transfer_crds::TransferJob);
-    let changes: [Change; 2] = [|job| job.spec.suspend = true, |job| job.spec.trigger = "again".into()];
-    for change in changes {
-        let mut world = moving();
-        let old: Vec<String> = world.tasks.keys().cloned().collect();
-        world.edit(change);
-        catch_up(&mut world);
-        assert!(old.iter().all(|task| world.tasks[task].spec.cancel));
-        world.settle();
-        world.edit(|job| job.spec.suspend = false);
-        world.settle();
-        assert!(world.is(condition::COMPLETE));
-        assert_eq!(["b", "c", "d", "e"].map(|node| counts(&world, node).1), [0; 4], "{:#?}", world.log);
-    }
 }

@@ -1,18 +1,18 @@
 //! A small world: the API server's objects, agents that do what agents do, an operator that plans and writes, and may
-//! lose its memory between any two writes. Every write is checked against the rules that must always hold.
+//! lose its memory between any two writes. Every write is checked against the rules that must always hold. What the agents
+//! do is in `model::agents`, the rules are in `model::rules`.
+
+mod agents;
+mod rules;
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{
-    FanOut, TransferJob, TransferTask, condition,
+    TransferJob, TransferTask, condition,
     job::TransferJobStatus,
-    names::TASK_FINALIZER,
-    task::{
-        SideState, TransferTaskStatus,
-        status::{SourceSide, TargetSide, TransportUsed},
-    },
+    task::{SideState, TransferTaskStatus},
 };
 use serde_json::json;
 use transfer_operator::{
@@ -31,14 +31,6 @@ pub enum Behaviour {
     Hangs,
     /// Fails every task that it receives, for this reason.
     Fails(&'static str),
-}
-
-/// What a hop of a chain means for the one beside it on the same node.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Chained {
-    Free,
-    Waits,
-    Broken,
 }
 
 /// The world.
@@ -302,36 +294,6 @@ impl World {
         assert_eq!(self.is(condition::FAILED), self.is(condition::STALLED));
     }
 
-    /// Rule: never Complete without success at every wanted node.
-    fn check_complete(&self) {
-        let (job, status) = (self.job.as_ref().unwrap(), self.status());
-        for destination in &job.spec.destinations {
-            let nodes: Vec<String> = match &destination.node.name {
-                Some(name) => vec![name.clone()],
-                None => self
-                    .cluster
-                    .nodes
-                    .iter()
-                    .filter(|(_, view)| view.uid.is_some())
-                    .map(|(name, _)| name.clone())
-                    .collect(),
-            };
-            for node in nodes {
-                let same = destination.volume.path == job.spec.source.volume.at.path && node == "a";
-                let uid = self.cluster.nodes.get(&node).and_then(|view| view.uid.clone());
-                let has = self.tasks.values().any(|task| {
-                    let target = task.status.as_ref().and_then(|status| status.target.as_ref());
-                    task.spec.run == status.run
-                        && task.spec.target.destination == destination.name
-                        && task.spec.target.node_name == node
-                        && uid.as_ref().is_none_or(|uid| *uid == task.spec.target.node_uid)
-                        && target.is_some_and(|half| half.state == SideState::Succeeded)
-                });
-                assert!(same || has, "Complete, and {node} has nothing: {:#?}", self.log);
-            }
-        }
-    }
-
     fn write(&mut self, action: Action) {
         self.log.push(format!("{} {}", self.now, words(&action)));
         match action {
@@ -368,196 +330,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// Rules: what belongs together in a chain names each other, and the last hop is written first.
-    fn check_links(&self, task: &TransferTask) {
-        let (source, target) = (&task.spec.source, &task.spec.target);
-        let chained = source.relay.is_some() || target.forward_to.is_some();
-        let fan_out = if chained { FanOut::Chain } else { FanOut::Direct };
-        assert_eq!(task.spec.transport.fan_out, fan_out);
-        assert!(!chained || source.node_name != target.node_name, "no chain within a node");
-        if source.relay.is_none() {
-            assert_eq!(Some(&source.node_name), self.status().source.map(|source| source.node).as_ref());
-        }
-        let Some(next) = &target.forward_to else { return };
-        let next = &self.tasks[next].spec;
-        assert_eq!(next.source.relay.as_ref().map(|relay| &relay.task_name), task.metadata.name.as_ref());
-        assert_eq!((&next.source.node_name, &next.source.instance), (&target.node_name, &target.instance));
-        assert_eq!(next.run, task.spec.run);
-        let mut nodes = vec![&source.node_name, &target.node_name];
-        let mut at = next;
-        loop {
-            assert!(!nodes.contains(&&at.target.node_name), "a node is in a chain once: {:#?}", self.log);
-            nodes.push(&at.target.node_name);
-            let Some(name) = &at.target.forward_to else { return };
-            at = &self.tasks[name].spec;
-        }
-    }
-
-    /// Rules: no two attempts at one place, attempts counted up, failures bounded, status before tasks.
-    fn create(&mut self, mut task: TransferTask) {
-        let name = task.metadata.name.clone().unwrap();
-        let (job, status) = (self.job.as_ref().unwrap(), self.status());
-        assert_eq!(task.spec.run, status.run, "the status is written before the tasks");
-        assert!(status.source.is_some(), "the source is written before the tasks");
-        assert!(task.spec.failures <= job.spec.backoff_limit);
-        self.check_links(&task);
-        assert!(task.spec.attempt - task.spec.failures < 100, "free attempts without end");
-        for other in self.tasks.values() {
-            let (a, b) = (&task.spec.target, &other.spec.target);
-            if a.node_name != b.node_name
-                || (a.destination != b.destination && task.spec.run == other.spec.run)
-            {
-                continue;
-            }
-            let open = halves(other)[1].1;
-            assert!(
-                !open,
-                "{name} is started while {:?} may still write: {:#?}",
-                other.metadata.name, self.log
-            );
-            if task.spec.run == other.spec.run && a.node_uid == b.node_uid {
-                assert!(task.spec.attempt > other.spec.attempt);
-                assert!(
-                    !matches!(other.status.as_ref().and_then(|status| status.target.as_ref()), Some(half) if half.state == SideState::Succeeded)
-                );
-            }
-        }
-        assert_eq!(task.metadata.finalizers.as_deref(), Some(&[TASK_FINALIZER.to_string()][..]));
-        task.metadata.uid = Some(self.fresh("task"));
-        task.metadata.creation_timestamp = Some(Time(self.now));
-        assert!(self.tasks.insert(name, task).is_none(), "created twice");
-    }
-
-    /// One agent writes one side of one task: `state`, and why it failed.
-    pub fn report(&mut self, name: &str, target: bool, state: SideState, reason: Option<&str>) {
-        let now = Some(Time(self.now));
-        let Some(task) = self.tasks.get_mut(name) else { return };
-        let status = task.status.get_or_insert_with(TransferTaskStatus::default);
-        let (reason, message) = (reason.map(str::to_string), reason.map(|_| "as told".to_string()));
-        let side = json!({"state": state, "reason": reason, "message": message, "lastTransitionTime": now});
-        if target {
-            let mut half: TargetSide = serde_json::from_value(side).unwrap();
-            let before = status.target.as_ref();
-            half.bytes_total = Some(100);
-            half.transport = (state >= SideState::Active).then(|| TransportUsed {
-                backend: "UCX".into(),
-                network: "tcp".into(),
-                devices: Vec::new(),
-                direction: None,
-                fan_out: None,
-                fallback_reason: None,
-            });
-            half.bytes_done = match state {
-                SideState::Succeeded => Some(100),
-                SideState::Active => Some(before.and_then(|half| half.bytes_done).unwrap_or(0) + 1),
-                _ => before.and_then(|half| half.bytes_done),
-            };
-            status.target = Some(half);
-        } else {
-            status.source = Some(serde_json::from_value::<SourceSide>(side).unwrap());
-        }
-    }
-
-    /// What every living agent does by itself: ends what it is asked to end and what another instance began; then, if
-    /// `moving`, one step of work. Returns whether anything was written.
-    pub fn agents(&mut self, moving: bool) -> bool {
-        let mut written = false;
-        for name in self.tasks.keys().cloned().collect::<Vec<_>>() {
-            for (target, (node, open)) in [false, true].into_iter().zip(halves(&self.tasks[&name])) {
-                let task = &self.tasks[&name];
-                let view = self.cluster.nodes.get(&node);
-                let Some(agent) =
-                    view.filter(|view| view.lease == Liveness::Fresh).and_then(|view| view.agent.as_ref())
-                else {
-                    continue;
-                };
-                if !open || self.dead.contains_key(&node) {
-                    continue;
-                }
-                let began = if target { &task.spec.target.instance } else { &task.spec.source.instance };
-                let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
-                let (own, other) = sides(task, target);
-                let chained = if target { self.behind(task) } else { self.ahead(task) };
-                let peer = if target { &task.spec.source.node_name } else { &task.spec.target.node_name };
-                let peer_died = self.dead.contains_key(peer) && own >= Some(SideState::Active);
-                let step = if asked {
-                    Some((SideState::Cancelled, Some("Cancelled")))
-                } else if *began != agent.instance {
-                    Some((SideState::Failed, Some("AgentRestarted")))
-                } else if !moving {
-                    None
-                } else {
-                    match (&self.behaviour[&node], own) {
-                        // With the worker that received ends what it sent on.
-                        (_, _) if !target && chained == Chained::Broken => {
-                            Some((SideState::Failed, Some("WorkerLost")))
-                        }
-                        (Behaviour::Fails(reason), _) if target => Some((SideState::Failed, Some(*reason))),
-                        (_, None) => Some((SideState::Prepared, None)),
-                        (Behaviour::Works, _) if peer_died => Some((SideState::Failed, Some("PeerLost"))),
-                        (Behaviour::Works, _)
-                            if other == Some(SideState::Failed) || other == Some(SideState::Cancelled) =>
-                        {
-                            Some((SideState::Failed, Some("PeerLost")))
-                        }
-                        // A relay sends nothing on before it receives.
-                        (Behaviour::Works, Some(SideState::Prepared))
-                            if other >= Some(SideState::Prepared)
-                                && (target || chained != Chained::Waits) =>
-                        {
-                            Some((SideState::Active, None))
-                        }
-                        (Behaviour::Works, Some(SideState::Active))
-                            if target && other == Some(SideState::Active) && chained != Chained::Waits =>
-                        {
-                            Some((SideState::Succeeded, None))
-                        }
-                        (Behaviour::Works, Some(SideState::Active))
-                            if !target && other == Some(SideState::Succeeded) =>
-                        {
-                            Some((SideState::Succeeded, None))
-                        }
-                        _ => None,
-                    }
-                };
-                if let Some((state, reason)) = step {
-                    self.log.push(format!(
-                        "{} {name} {} {state:?} {reason:?}",
-                        self.now,
-                        if target { "target" } else { "source" }
-                    ));
-                    self.report(&name, target, state, reason);
-                    written = true;
-                }
-            }
-        }
-        written
-    }
-
-    /// What the agent of a node that sends on knows of what it receives.
-    fn ahead(&self, task: &TransferTask) -> Chained {
-        let Some(relay) = &task.spec.source.relay else { return Chained::Free };
-        match self.tasks.get(&relay.task_name) {
-            Some(before) if before.spec.target.forward_to == task.metadata.name => {
-                match sides(before, true).0 {
-                    Some(SideState::Active | SideState::Succeeded) => Chained::Free,
-                    Some(SideState::Failed | SideState::Cancelled) => Chained::Broken,
-                    _ => Chained::Waits,
-                }
-            }
-            _ => Chained::Broken,
-        }
-    }
-
-    /// What the agent of a node that receives knows of what it sends on: it goes on until that has ended somehow.
-    fn behind(&self, task: &TransferTask) -> Chained {
-        let next = task.spec.target.forward_to.as_ref().and_then(|name| self.tasks.get(name));
-        let Some(next) = next else { return Chained::Free };
-        let names_us = next.spec.source.relay.as_ref().map(|relay| &relay.task_name);
-        let ended = halves(next).iter().any(|(_, open)| !open);
-        if names_us != task.metadata.name.as_ref() || ended { Chained::Free } else { Chained::Waits }
     }
 
     /// Lets operator and agents go on until nobody has anything to do, time passing as needed.
