@@ -45,7 +45,10 @@ pub fn progress(status: &mut TransferJobStatus, hops: &[Wanted<'_>], states: &[S
     status.nodes = Some(nodes);
     status.progress = sums(hops, states, nodes, memory.rate());
     let before = status.transport.as_ref().and_then(|used| used.fan_out.as_deref());
-    status.transport = transport(hops, before == Some(CHAIN));
+    // While nobody reports what it uses, what was used stays said.
+    if let Some(used) = transport(hops, before == Some(CHAIN)) {
+        status.transport = Some(used);
+    }
     let mut shown: Vec<_> = hops
         .iter()
         .zip(states)

@@ -52,7 +52,7 @@ pub fn under_way(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) ->
             && !input.cluster.is_gone(&task.spec.target.node_name)
         {
             // Its agents will find out; told at once, all behind the break end together and go on together.
-            let message = format!("the chain broke at node {node}, from which this came");
+            let message = format!("the chain broke ahead of this hop, at node {node}");
             return Some(judge(task, Reason::PeerLost, message, now, plan));
         }
         if let Some(node) = open.iter().rev().find(gone) {

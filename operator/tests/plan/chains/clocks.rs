@@ -30,6 +30,29 @@ fn nobody_stands_still_while_another_of_the_chain_is_not_ready() {
 }
 
 #[test]
+fn a_change_anywhere_in_the_chain_gives_all_of_it_more_time() {
+    for changes in ["b", "c", "d"] {
+        let mut world = to_all(&["a", "b", "c", "d"]);
+        catch_up(&mut world);
+        for node in ["b", "c", "d"] {
+            both(&mut world, node, SideState::Prepared);
+        }
+        catch_up(&mut world);
+        world.pass(100);
+        let task = name(of(&world, changes));
+        world.report(&task, false, SideState::Active, None);
+        catch_up(&mut world);
+        world.pass(149);
+        catch_up(&mut world);
+        let verdicts = ["b", "c", "d"].map(|node| verdict(&world, node));
+        assert_eq!(verdicts, [None, None, None], "{changes}");
+        world.pass(1);
+        catch_up(&mut world);
+        assert!(verdict(&world, "b").is_some());
+    }
+}
+
+#[test]
 fn a_node_that_waits_for_something_outside_is_taken_out_of_its_chain() {
     let mut world = to_all(&["a", "b", "c", "d", "e"]);
     catch_up(&mut world);
