@@ -8,16 +8,11 @@ use nixl_transfer_crds::{FanOut, TransferTask, condition, task::SideState};
 use serde_json::{Value, json};
 use transfer_operator::plan::Action;
 
-use crate::model::{World, at, everywhere, job};
+use crate::model::{World, at, catch_up, everywhere, job};
 
 /// A world with a job from `a` to all of these nodes; `a` has the data, being the source.
 fn to_all(nodes: &[&str]) -> World {
     World::with(job(json!([everywhere("all", "from")])), nodes)
-}
-
-/// Plans until nothing is written at this time.
-fn catch_up(world: &mut World) {
-    while world.operate(usize::MAX).0 {}
 }
 
 /// The latest attempt for a node.

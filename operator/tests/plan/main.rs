@@ -3,5 +3,6 @@
 
 mod any_sequence;
 mod chains;
+mod discard;
 mod model;
 mod tables;

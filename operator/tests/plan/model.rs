@@ -358,6 +358,11 @@ fn gone_at(died: Timestamp) -> Timestamp {
     died + SignedDuration::from_secs(60)
 }
 
+/// Plans until nothing is written at this time.
+pub fn catch_up(world: &mut World) {
+    while world.operate(usize::MAX).0 {}
+}
+
 /// Node of each half, source first, and whether it is still open.
 pub fn halves(task: &TransferTask) -> [(String, bool); 2] {
     let open = |state: Option<SideState>| !state.is_some_and(SideState::is_terminal);

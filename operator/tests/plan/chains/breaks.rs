@@ -3,7 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{condition, task::SideState};
 
-use super::{all_at_once, catch_up, counts, moving, name, next, of, to_all};
+use crate::model::catch_up;
+
+use super::{all_at_once, counts, moving, name, next, of, to_all};
 
 #[test]
 fn those_behind_a_node_that_fails_go_on_at_once_as_a_chain_from_the_source() {

@@ -2,7 +2,9 @@
 
 use nixl_transfer_crds::{condition, task::SideState};
 
-use super::{World, both, catch_up, counts, name, next, of, to_all, verdict};
+use crate::model::catch_up;
+
+use super::{World, both, counts, name, next, of, to_all, verdict};
 
 #[test]
 fn nobody_stands_still_while_another_of_the_chain_is_not_ready() {
