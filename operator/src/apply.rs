@@ -131,11 +131,14 @@ async fn tell(messages: &mpsc::Sender<Message>, observation: Observation) {
 
 async fn act(action: &Action, writer: &Writer, messages: &mpsc::Sender<Message>) -> Result<(), kube::Error> {
     let change = match action {
-        Action::Create(task) => create(task, writer).await?,
-        Action::Cancel(task) => {
-            patch(task, json!({"metadata": {"uid": task.uid}, "spec": {"cancel": true}}), writer, false)
-                .await?
+        Action::Create(attempts) => {
+            for task in attempts {
+                tell(messages, Observation::Task(create(task, writer).await?)).await;
+            }
+            return Ok(());
         }
+        Action::Cancel(task) => ask(task, "cancel", writer).await?,
+        Action::Discard(task) => ask(task, "discard", writer).await?,
         Action::Verdict(task, verdict) => {
             patch(task, json!({"metadata": {"uid": task.uid}, "status": {"verdict": verdict}}), writer, true)
                 .await?
@@ -167,6 +170,11 @@ async fn create(task: &TransferTask, writer: &Writer) -> Result<Change<TransferT
         }
         created => created.map(Change::Put),
     }
+}
+
+/// Sets one of the two wishes that a task's spec can still take.
+async fn ask(task: &TaskRef, wish: &str, writer: &Writer) -> Result<Change<TransferTask>, kube::Error> {
+    patch(task, json!({"metadata": {"uid": task.uid}, "spec": {wish: true}}), writer, false).await
 }
 
 async fn patch(

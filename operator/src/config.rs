@@ -43,6 +43,9 @@ pub struct Config {
     /// Pause before the first retry of a hop; it doubles up to 6 min.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(i64).range(0..=360), value_name = "SECONDS")]
     pub backoff_base_seconds: i64,
+    /// Label of a Node that names its rack. Chains go through a zone (topology.kubernetes.io/zone) rack by rack.
+    #[arg(long, default_value = "topology.kubernetes.io/rack", value_name = "LABEL")]
+    pub rack_label: String,
     /// For tests of crashes: the process kills itself right after so many successful API writes, events not counted.
     #[arg(long, hide = true, value_name = "N")]
     pub exit_after_writes: Option<u64>,

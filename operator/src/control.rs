@@ -19,6 +19,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     apply::{self, Applied, Work, patch, writer::Writer},
+    config::Config,
     events::Events,
     memory::Memory,
     metrics::Metrics,
@@ -61,6 +62,7 @@ pub struct Control {
     metrics: Metrics,
     health: Arc<Health>,
     backoff_base: i64,
+    rack_label: String,
     sender: mpsc::Sender<Message>,
     applying: JoinSet<()>,
 }
@@ -72,7 +74,7 @@ impl Control {
         events: Events,
         metrics: Metrics,
         health: Arc<Health>,
-        backoff_base: i64,
+        config: &Config,
         sender: mpsc::Sender<Message>,
     ) -> Self {
         Self {
@@ -84,7 +86,8 @@ impl Control {
             events,
             metrics,
             health,
-            backoff_base,
+            backoff_base: config.backoff_base_seconds,
+            rack_label: config.rack_label.clone(),
             sender,
             applying: JoinSet::new(),
         }
@@ -267,6 +270,7 @@ impl Control {
                     slots: &self.world.slots,
                     memory,
                     backoff_base: self.backoff_base,
+                    rack_label: &self.rack_label,
                     now,
                 });
                 memory.set_queued(plan.queued.clone());

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use nixl_transfer_crds::{
-    Reason,
+    FanOut, Reason,
     job::{
         TransferJobStatus,
         status::{DestinationState, DestinationStatus, MAX_DESTINATIONS_SHOWN, NodeCounts, Phase, Progress},
@@ -22,6 +22,9 @@ use crate::{
         nodes::Wanted,
     },
 };
+
+/// How a job's status says that nodes sent on to each other.
+const CHAIN: &str = "Chain";
 
 fn target<'a>(hop: &Wanted<'a>) -> Option<&'a TargetSide> {
     hop.latest?.status.as_ref()?.target.as_ref()
@@ -41,7 +44,11 @@ pub fn progress(status: &mut TransferJobStatus, hops: &[Wanted<'_>], states: &[S
     };
     status.nodes = Some(nodes);
     status.progress = sums(hops, states, nodes, memory.rate());
-    status.transport = transport(hops);
+    let before = status.transport.as_ref().and_then(|used| used.fan_out.as_deref());
+    // While nobody reports what it uses, what was used stays said.
+    if let Some(used) = transport(hops, before == Some(CHAIN)) {
+        status.transport = Some(used);
+    }
     let mut shown: Vec<_> = hops
         .iter()
         .zip(states)
@@ -118,8 +125,11 @@ pub fn finished(status: &mut TransferJobStatus, now: Timestamp) {
     }
 }
 
-/// What the agents report about the transport, put together.
-fn transport(hops: &[Wanted<'_>]) -> Option<TransportUsed> {
+/// What the agents report about the transport, put together. A run that was a chain once stays one, whatever its last
+/// attempts are.
+fn transport(hops: &[Wanted<'_>], was_chain: bool) -> Option<TransportUsed> {
+    let chained =
+        |hop: &Wanted<'_>| hop.latest.is_some_and(|task| task.spec.transport.fan_out == FanOut::Chain);
     let used: Vec<&TransportUsed> = hops.iter().filter_map(|hop| target(hop)?.transport.as_ref()).collect();
     let joined = |of: fn(&TransportUsed) -> &str| {
         used.iter().map(|used| of(used)).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",")
@@ -132,7 +142,7 @@ fn transport(hops: &[Wanted<'_>]) -> Option<TransportUsed> {
         network: joined(|used| &used.network),
         devices: Vec::new(),
         direction: Some("Write".into()),
-        fan_out: Some("Direct".into()),
+        fan_out: Some(if was_chain || hops.iter().any(chained) { CHAIN } else { "Direct" }.into()),
         fallback_reason: used.iter().find_map(|used| used.fallback_reason.clone()),
     })
 }

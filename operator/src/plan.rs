@@ -1,17 +1,19 @@
 //! The decision: from a job, its tasks and a view of the cluster to what is to be written. Pure: no clock, no randomness,
 //! no I/O; the same input always gives the same plan. One room per question: `run` (begin, suspend, resume, end),
-//! `nodes` (who sends, who receives, what stands in the way), `hop` (what became of a hop and what comes next),
-//! `deadline` (clocks), `backoff` (pauses), `cleanup` (tasks that nobody needs any more).
+//! `nodes` (who sends, who receives, what stands in the way), `hop` (what became of a hop and what comes next), `start`
+//! (those that can start now, together), `chain` (which of them send on to each other), `ledger` (slots), `deadline`
+//! (clocks), `backoff` (pauses), `cleanup` (tasks that nobody needs any more).
 
 pub mod backoff;
+pub mod chain;
 pub mod cleanup;
 pub mod deadline;
 pub mod hop;
+pub mod ledger;
 pub mod nodes;
 pub mod path;
 pub mod run;
-
-use std::collections::BTreeMap;
+pub mod start;
 
 use jiff::Timestamp;
 use nixl_transfer_crds::{Reason, TransferJob, TransferTask, job::TransferJobStatus, task::status::Verdict};
@@ -22,7 +24,8 @@ use crate::{
     memory::Memory,
     slots::Slots,
 };
-use hop::State;
+use chain::links::Links;
+use hop::{Decision, State};
 
 /// Everything the decision rests on.
 pub struct Input<'a> {
@@ -38,17 +41,21 @@ pub struct Input<'a> {
     pub memory: &'a Memory,
     /// First pause before a retry, in seconds.
     pub backoff_base: i64,
+    /// Label of a node that names its rack.
+    pub rack_label: &'a str,
     /// The time.
     pub now: Timestamp,
 }
 
-/// One write to one task. Tasks are named; the UID guards against another task of that name.
+/// Writes to tasks. Tasks are named; the UID guards against another task of that name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Start an attempt.
-    Create(Box<TransferTask>),
+    /// Start an attempt, or those of one chain: one write after the other, and none after one that failed.
+    Create(Vec<TransferTask>),
     /// Ask both agents to end their halves.
     Cancel(TaskRef),
+    /// Ask the target's agent to remove what it keeps for a further attempt.
+    Discard(TaskRef),
     /// Say why the operator ends it.
     Verdict(TaskRef, Verdict),
     /// Delete it; the finalizer keeps it until it is released.
@@ -134,7 +141,8 @@ impl Plan {
     pub fn slots_taken(&self) -> Vec<String> {
         let mut nodes = Vec::new();
         for action in &self.actions {
-            if let Action::Create(task) = action {
+            let Action::Create(tasks) = action else { continue };
+            for task in tasks {
                 nodes.push(task.spec.source.node_name.clone());
                 nodes.push(task.spec.target.node_name.clone());
             }
@@ -151,7 +159,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let mut status = run::begin(input.job, &before, now, &mut plan.notes);
     let (current, stale): (Vec<_>, Vec<_>) =
         input.tasks.iter().copied().partition(|task| task.spec.run == status.run);
-    cleanup::retire(&stale, input.cluster, &mut plan.actions);
+    cleanup::former(&stale, input.cluster, &mut plan.actions);
 
     if run::is_over(&status) {
         cleanup::after_the_end(&current, &status, input.cluster, input.now, &mut plan);
@@ -168,17 +176,14 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let wanted = nodes::wanted(input, &current);
     cleanup::superseded(&current, &wanted, input.cluster, &mut plan.actions);
 
-    let mut context = hop::Context {
-        input,
-        status: &status,
-        source: &source,
-        halt,
-        taken: BTreeMap::new(),
-        now: input.now,
-    };
-    let states: Vec<State> = wanted.iter().map(|hop| hop::decide(hop, &mut context, &mut plan)).collect();
+    let links = Links::of(input.tasks, input.cluster);
+    let context =
+        hop::Context { input, status: &status, source: &source, links: &links, halt, now: input.now };
+    let decisions: Vec<Decision> = wanted.iter().map(|hop| hop::decide(hop, &context, &mut plan)).collect();
+    let states: Vec<State> = start::all(&wanted, decisions, &context, &mut plan);
     plan.active = states.iter().filter(|state| state.is_active()).count() as u32;
 
+    cleanup::given_up(&wanted, &states, &mut plan.actions);
     fold::progress(&mut status, &wanted, &states, input.memory);
     run::conclude(input, &mut status, &wanted, &states, halt, now, &mut plan);
     settle(input, &before, status, &mut plan);

@@ -68,8 +68,7 @@ pub async fn run(
 
     let writer =
         Writer::new(client.clone(), config.writers.into(), metrics.clone(), config.exit_after_writes);
-    let control =
-        Control::new(writer, Events::new(client), metrics, health, config.backoff_base_seconds, sender);
+    let control = Control::new(writer, Events::new(client), metrics, health, config, sender);
     control.run(receiver, shutdown).await;
 
     watches.shutdown().await;

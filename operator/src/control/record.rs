@@ -15,17 +15,22 @@ pub fn record(metrics: &Metrics, job: Option<&TransferJob>, plan: &Plan) {
     let run = job.and_then(|job| job.status.as_ref()).map_or(0, |status| status.run);
     for action in &plan.actions {
         match action {
-            Action::Create(task) => tracing::info!(
-                namespace,
-                job = name,
-                run = task.spec.run,
-                task = task.metadata.name,
-                node = task.spec.target.node_name,
-                source = task.spec.source.node_name,
-                attempt = task.spec.attempt,
-                failures = task.spec.failures,
-                "attempt"
-            ),
+            Action::Create(tasks) => {
+                for task in tasks {
+                    tracing::info!(
+                        namespace,
+                        job = name,
+                        run = task.spec.run,
+                        task = task.metadata.name,
+                        node = task.spec.target.node_name,
+                        source = task.spec.source.node_name,
+                        relay = task.spec.source.relay.as_ref().map(|relay| relay.task_name.as_str()),
+                        attempt = task.spec.attempt,
+                        failures = task.spec.failures,
+                        "attempt"
+                    );
+                }
+            }
             Action::Verdict(task, verdict) => tracing::warn!(
                 namespace,
                 job = name,
@@ -37,6 +42,9 @@ pub fn record(metrics: &Metrics, job: Option<&TransferJob>, plan: &Plan) {
             ),
             Action::Cancel(task) => {
                 tracing::info!(namespace, job = name, run, task = task.name, "cancel")
+            }
+            Action::Discard(task) => {
+                tracing::debug!(namespace, job = name, run, task = task.name, "discard");
             }
             Action::Delete(task) => {
                 tracing::debug!(namespace, job = name, run, task = task.name, "delete")

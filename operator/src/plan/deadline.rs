@@ -10,7 +10,7 @@ use nixl_transfer_crds::{
 /// The agents watch progress themselves; the operator steps in only when they have not for this much longer.
 const PROGRESS_GRACE_SECONDS: i64 = 30;
 /// When all bytes are there a target still syncs them, or compares them with what it had: a worker may take so long for
-/// a file, during which no byte is counted.
+/// a file, during which no byte is counted. In a chain it may still send the last of them on.
 const STORING_SECONDS: i64 = 600;
 /// How long after the run's deadline the agents may take to end what they were asked to end.
 pub const ENDING_GRACE_SECONDS: i64 = 60;
@@ -59,17 +59,19 @@ pub fn pending_until(task: &TransferTask) -> Option<Timestamp> {
     Some(after(created.0, task.spec.deadlines.pending_seconds))
 }
 
-/// When a task that has moved nothing since `still_since` must have; absent when nothing moves yet.
-pub fn progress_until(task: &TransferTask, still_since: Option<Timestamp>) -> Option<Timestamp> {
+/// When a task that has moved nothing since `still_since` must have, its chain having last changed at `changed`; absent
+/// when nothing moves yet.
+pub fn progress_until(
+    task: &TransferTask,
+    still_since: Option<Timestamp>,
+    changed: Option<Timestamp>,
+) -> Option<Timestamp> {
     let target = task.status.as_ref()?.target.as_ref()?;
     if target.state < SideState::Prepared || target.state.is_terminal() {
         return None;
     }
-    // Both are ready and nothing moves: that, too, is standing still, counted from the last change of a half.
-    if pending_until(task).is_some() {
-        return None;
-    }
-    let since = still_since?.max(last_transition(task)?);
+    // All are ready and nothing moves: that, too, is standing still, counted from the last change of a half.
+    let since = still_since?.max(changed?);
     let all_there = target.bytes_total.is_some_and(|total| target.bytes_done.unwrap_or(0) >= total);
     let storing = if all_there { STORING_SECONDS } else { 0 };
     Some(after(since, task.spec.deadlines.progress_seconds + PROGRESS_GRACE_SECONDS + storing))

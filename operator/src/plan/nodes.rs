@@ -1,4 +1,4 @@
-//! Who sends, who receives, and what stands in the way of a hop: names, selectors, volumes, agents, slots. Pure.
+//! Who sends, who receives, and what stands in the way of a hop: names, selectors, volumes, agents. Pure.
 
 use jiff::Timestamp;
 use kube::core::Selector;
@@ -259,27 +259,6 @@ pub fn unfinished_before(input: &Input<'_>, run: i64, source: &str, hop: &Wanted
             task.spec.attempt, task.spec.run, task.spec.target.node_name
         ),
     })
-}
-
-/// Nodes without a free slot for the hop: the source first, so that a hop waits at one node at a time.
-pub fn full(
-    input: &Input<'_>,
-    source: &str,
-    hop: &Wanted<'_>,
-    taken: &std::collections::BTreeMap<String, u32>,
-) -> Option<String> {
-    let total = |node: &str| {
-        input.cluster.nodes.get(node).and_then(|view| view.agent.as_ref()).map_or(0, |agent| agent.slots)
-    };
-    let free = |node: &str| {
-        let used = input.slots.used(node).saturating_add(taken.get(node).copied().unwrap_or(0));
-        total(node).saturating_sub(used)
-    };
-    if source == hop.node {
-        // A hop within one node needs two slots, or the only one there is.
-        return (free(source) < total(source).clamp(1, 2)).then(|| source.to_string());
-    }
-    [source, &hop.node].into_iter().find(|node| free(node) == 0).map(str::to_string)
 }
 
 /// When the job's hops may wait no longer, counted from `since`.

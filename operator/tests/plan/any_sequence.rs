@@ -1,7 +1,7 @@
 //! Any sequence of events ends, once events stop and time passes, Complete, Failed or Suspended; what must never happen
 //! is checked by the model at every write.
 
-use nixl_transfer_crds::{TransferJob, condition, task::SideState};
+use nixl_transfer_crds::{FanOut, TransferJob, condition, task::SideState};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -13,6 +13,8 @@ enum Event {
     Agents,
     Report { task: usize, target: bool, state: SideState, reason: &'static str },
     Lose(&'static str),
+    Kill(&'static str),
+    Slots(&'static str, u32),
     Find { node: &'static str, restarted: bool },
     Leave(&'static str),
     Join(&'static str),
@@ -28,6 +30,9 @@ enum Event {
     Pass(i64),
 }
 
+/// The source is `a`.
+const NODES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
 const REASONS: [&str; 8] = [
     "PeerLost",
     "WorkerLost",
@@ -40,7 +45,7 @@ const REASONS: [&str; 8] = [
 ];
 
 fn event() -> impl Strategy<Value = Event> {
-    let node = || prop::sample::select(vec!["a", "b", "c"]);
+    let node = || prop::sample::select(NODES.to_vec());
     let reason = || prop::sample::select(REASONS.to_vec());
     let state = || {
         prop::sample::select(vec![
@@ -55,8 +60,10 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => prop_oneof![Just(usize::MAX), 0..4usize].prop_map(|writes| Event::Operate { writes }),
         4 => Just(Event::Agents),
-        6 => (0..6usize, any::<bool>(), state(), reason()).prop_map(|(task, target, state, reason)| Event::Report { task, target, state, reason }),
+        6 => (0..9usize, any::<bool>(), state(), reason()).prop_map(|(task, target, state, reason)| Event::Report { task, target, state, reason }),
         2 => node().prop_map(Event::Lose),
+        3 => node().prop_map(Event::Kill),
+        1 => (node(), 1..5u32).prop_map(|(node, slots)| Event::Slots(node, slots)),
         3 => (node(), any::<bool>()).prop_map(|(node, restarted)| Event::Find { node, restarted }),
         1 => node().prop_map(Event::Leave),
         2 => node().prop_map(Event::Join),
@@ -67,7 +74,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::NewPath),
         1 => (0..4i32).prop_map(Event::BackoffLimit),
         1 => prop::option::of(1..900i64).prop_map(Event::ActiveDeadline),
-        1 => (0..6usize).prop_map(Event::DeleteTask),
+        1 => (0..9usize).prop_map(Event::DeleteTask),
         1 => Just(Event::ForgetEverything),
         4 => prop_oneof![0..20i64, 20..1000i64].prop_map(Event::Pass),
     ]
@@ -103,6 +110,8 @@ fn happen(world: &mut World, event: Event) {
             }
         }
         Event::Lose(node) => world.lose(node),
+        Event::Kill(node) => world.kill(node),
+        Event::Slots(node, slots) => world.agent(node, |agent| agent.slots = slots),
         Event::Find { node, restarted } => world.find(node, restarted),
         Event::Leave(node) => {
             world.cluster.nodes.remove(node);
@@ -116,9 +125,7 @@ fn happen(world: &mut World, event: Event) {
             world.behaviour.insert(node.into(), behaviour);
         }
         Event::Drain(node, drained) => {
-            if let Some(agent) = world.cluster.nodes.get_mut(node).and_then(|view| view.agent.as_mut()) {
-                agent.unready = drained.then(|| "it is drained".into());
-            }
+            world.agent(node, |agent| agent.unready = drained.then(|| "it is drained".into()));
         }
         Event::Suspend(suspend) => world.edit(|job| job.spec.suspend = suspend),
         Event::Trigger => world.edit(|job| job.spec.trigger.push('x')),
@@ -145,20 +152,26 @@ fn destinations() -> impl Strategy<Value = serde_json::Value> {
         Just(json!([at("one", "b"), at("two", "c")])),
         Just(json!([everywhere("all", "from")])),
         Just(json!([everywhere("all", "to"), at("one", "c")])),
+        Just(json!([everywhere("all", "from"), at("one", "c")])),
     ]
 }
 
 /// A job from one node, or from any that has the data. Where the data is, is one node only in the model's check of nodes
 /// that serve themselves, so a selector is not combined with a destination that is the source.
 fn any_job() -> impl Strategy<Value = TransferJob> {
-    (destinations(), prop::bool::weighted(0.3)).prop_map(|(destinations, selected)| {
-        let mut job = job(destinations);
-        if selected && job.spec.destinations.iter().all(|to| to.volume.path != "from") {
-            let selector = json!({"selector": {"matchLabels": {"role": "data"}}});
-            job.spec.source.node = serde_json::from_value(selector).unwrap();
-        }
-        job
-    })
+    (destinations(), prop::bool::weighted(0.3), prop::bool::weighted(0.2)).prop_map(
+        |(destinations, selected, direct)| {
+            let mut job = job(destinations);
+            if direct {
+                job.spec.transport.fan_out = FanOut::Direct;
+            }
+            if selected && job.spec.destinations.iter().all(|to| to.volume.path != "from") {
+                let selector = json!({"selector": {"matchLabels": {"role": "data"}}});
+                job.spec.source.node = serde_json::from_value(selector).unwrap();
+            }
+            job
+        },
+    )
 }
 
 /// A thousand sequences, or as many as PROPTEST_CASES says when that is more.
@@ -180,7 +193,7 @@ proptest! {
         job in any_job(),
         events in prop::collection::vec(event(), 0..60),
     ) {
-        let mut world = World::new(job);
+        let mut world = World::with(job, &NODES);
         for event in events {
             happen(&mut world, event);
         }
@@ -194,6 +207,8 @@ proptest! {
             let of_hop = world.tasks.values().filter(|other| hop(other) == hop(task)).count();
             prop_assert_eq!((of_hop, task.spec.run), (1, world.status().run), "only the latest attempt stays: {:#?}", world.log);
             prop_assert!(over || !world.is(condition::FAILED), "{:#?}", world.log);
+            let succeeded = task.status.as_ref().and_then(|status| status.target.as_ref()).is_some_and(|half| half.state == SideState::Succeeded);
+            prop_assert!(succeeded || task.spec.discard || !world.is(condition::FAILED), "left behind: {:#?}", world.log);
         }
 
         // Then the job is deleted, and nothing stays.

@@ -2,5 +2,7 @@
 //! end well. No API server, no clock, no I/O.
 
 mod any_sequence;
+mod chains;
+mod discard;
 mod model;
 mod tables;

@@ -1,5 +1,9 @@
 //! A small world: the API server's objects, agents that do what agents do, an operator that plans and writes, and may
-//! lose its memory between any two writes. Every write is checked against the rules that must always hold.
+//! lose its memory between any two writes. Every write is checked against the rules that must always hold. What the agents
+//! do is in `model::agents`, the rules are in `model::rules`.
+
+mod agents;
+mod rules;
 
 use std::collections::BTreeMap;
 
@@ -8,11 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{
     TransferJob, TransferTask, condition,
     job::TransferJobStatus,
-    names::TASK_FINALIZER,
-    task::{
-        SideState, TransferTaskStatus,
-        status::{SourceSide, TargetSide},
-    },
+    task::{SideState, TransferTaskStatus},
 };
 use serde_json::json;
 use transfer_operator::{
@@ -41,6 +41,10 @@ pub struct World {
     pub behaviour: BTreeMap<String, Behaviour>,
     pub memory: Memory,
     pub now: Timestamp,
+    /// Nodes that died, and when: nothing of them goes on, and their Leases are seen to be old after 60 s.
+    dead: BTreeMap<String, Timestamp>,
+    /// Nodes of which another job holds a slot, once per slot.
+    pub others: Vec<String>,
     pub log: Vec<String>,
     counter: u64,
 }
@@ -72,6 +76,11 @@ pub fn everywhere(name: &str, path: &str) -> serde_json::Value {
 impl World {
     /// Nodes a, b, c with working agents, all with `role: data`, and a job.
     pub fn new(job: TransferJob) -> Self {
+        Self::with(job, &["a", "b", "c"])
+    }
+
+    /// Such a world with these nodes.
+    pub fn with(job: TransferJob, nodes: &[&str]) -> Self {
         let mut world = Self {
             job: Some(job),
             tasks: BTreeMap::new(),
@@ -79,13 +88,12 @@ impl World {
             behaviour: BTreeMap::new(),
             memory: Memory::default(),
             now: Timestamp::from_second(1_800_000_000).unwrap(),
+            dead: BTreeMap::new(),
+            others: Vec::new(),
             log: Vec::new(),
             counter: 0,
         };
-        for name in ["a", "b", "c"] {
-            world.join(name);
-            world.behaviour.insert(name.into(), Behaviour::Works);
-        }
+        nodes.iter().for_each(|name| world.join(name));
         world
     }
 
@@ -106,6 +114,7 @@ impl World {
             ("read-only", volume(true, "*")),
             ("private", volume(false, "other")),
         ];
+        self.dead.remove(name);
         let view = NodeView {
             uid: Some(uid),
             labels: [("role".to_string(), "data".to_string())].into(),
@@ -118,6 +127,14 @@ impl World {
             lease: Liveness::Fresh,
         };
         self.cluster.nodes.insert(name.into(), view);
+        self.behaviour.entry(name.into()).or_insert(Behaviour::Works);
+    }
+
+    /// Changes what the agent of a node says about itself.
+    pub fn agent(&mut self, name: &str, change: impl FnOnce(&mut AgentView)) {
+        if let Some(agent) = self.cluster.nodes.get_mut(name).and_then(|view| view.agent.as_mut()) {
+            change(agent);
+        }
     }
 
     /// The agent's Lease is not renewed any more, and that was seen.
@@ -127,8 +144,34 @@ impl World {
         }
     }
 
+    /// The node dies. Its peers notice at once, the API server's Leases do not.
+    pub fn kill(&mut self, name: &str) {
+        if self.cluster.nodes.contains_key(name) {
+            self.dead.entry(name.into()).or_insert(self.now);
+        }
+    }
+
+    /// Leases of dead nodes that are old by now are seen to be.
+    fn expire(&mut self) {
+        let old: Vec<String> = self
+            .dead
+            .iter()
+            .filter(|(_, at)| self.now >= gone_at(**at))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in old {
+            self.lose(&name);
+        }
+    }
+
+    /// When the next Lease will be seen to be old.
+    fn next_expiry(&self) -> Option<Timestamp> {
+        self.dead.values().map(|at| gone_at(*at)).filter(|at| *at > self.now).min()
+    }
+
     /// The agent is back: the same process, or a new one.
     pub fn find(&mut self, name: &str, restarted: bool) {
+        let restarted = self.dead.remove(name).is_some() || restarted;
         let instance = self.fresh("instance");
         if let Some(view) = self.cluster.nodes.get_mut(name) {
             view.lease = Liveness::Fresh;
@@ -166,6 +209,7 @@ impl World {
     /// Time passes.
     pub fn pass(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
+        self.expire();
     }
 
     /// What the operator would do now.
@@ -176,6 +220,7 @@ impl World {
         for (name, task) in &self.tasks {
             slots.update(name, task);
         }
+        slots.reserve(&self.others);
         self.memory.observe(&tasks, job.status.as_ref().map_or(0, |status| status.run), self.now);
         let input = Input {
             job,
@@ -184,6 +229,7 @@ impl World {
             slots: &slots,
             memory: &self.memory,
             backoff_base: 10,
+            rack_label: "rack",
             now: self.now,
         };
         let plan = plan::plan(&input);
@@ -206,7 +252,11 @@ impl World {
             left -= 1;
             self.write_status(*status);
         }
-        for action in plan.actions {
+        let singly = plan.actions.into_iter().flat_map(|action| match action {
+            Action::Create(tasks) => tasks.into_iter().map(|task| Action::Create(vec![task])).collect(),
+            action => vec![action],
+        });
+        for action in singly.collect::<Vec<_>>() {
             if left == 0 {
                 self.memory = Memory::default();
                 return (written, wake_at);
@@ -244,44 +294,20 @@ impl World {
         assert_eq!(self.is(condition::FAILED), self.is(condition::STALLED));
     }
 
-    /// Rule: never Complete without success at every wanted node.
-    fn check_complete(&self) {
-        let (job, status) = (self.job.as_ref().unwrap(), self.status());
-        for destination in &job.spec.destinations {
-            let nodes: Vec<String> = match &destination.node.name {
-                Some(name) => vec![name.clone()],
-                None => self
-                    .cluster
-                    .nodes
-                    .iter()
-                    .filter(|(_, view)| view.uid.is_some())
-                    .map(|(name, _)| name.clone())
-                    .collect(),
-            };
-            for node in nodes {
-                let same = destination.volume.path == job.spec.source.volume.at.path && node == "a";
-                let uid = self.cluster.nodes.get(&node).and_then(|view| view.uid.clone());
-                let has = self.tasks.values().any(|task| {
-                    let target = task.status.as_ref().and_then(|status| status.target.as_ref());
-                    task.spec.run == status.run
-                        && task.spec.target.destination == destination.name
-                        && task.spec.target.node_name == node
-                        && uid.as_ref().is_none_or(|uid| *uid == task.spec.target.node_uid)
-                        && target.is_some_and(|half| half.state == SideState::Succeeded)
-                });
-                assert!(same || has, "Complete, and {node} has nothing: {:#?}", self.log);
-            }
-        }
-    }
-
     fn write(&mut self, action: Action) {
-        self.log.push(format!("{} {action:?}", self.now));
+        self.log.push(format!("{} {}", self.now, words(&action)));
         match action {
-            Action::Create(task) => self.create(*task),
+            Action::Create(tasks) => tasks.into_iter().for_each(|task| self.create(task)),
             Action::Cancel(task) => {
                 let task = self.tasks.get_mut(&task.name).expect("cancels what exists");
                 assert!(!task.spec.cancel, "cancelled twice");
                 task.spec.cancel = true;
+            }
+            Action::Discard(task) => {
+                let task = self.tasks.get_mut(&task.name).expect("discards what exists");
+                assert!(!task.spec.discard, "discarded twice");
+                assert_ne!(sides(task, true).0, Some(SideState::Succeeded), "there is nothing to discard");
+                task.spec.discard = true;
             }
             Action::Verdict(task, verdict) => {
                 let task = self.tasks.get_mut(&task.name).expect("judges what exists");
@@ -306,127 +332,6 @@ impl World {
         }
     }
 
-    /// Rules: no two attempts at one place, attempts counted up, failures bounded, status before tasks.
-    fn create(&mut self, mut task: TransferTask) {
-        let name = task.metadata.name.clone().unwrap();
-        let (job, status) = (self.job.as_ref().unwrap(), self.status());
-        assert_eq!(task.spec.run, status.run, "the status is written before the tasks");
-        assert!(status.source.is_some(), "the source is written before the tasks");
-        assert!(task.spec.failures <= job.spec.backoff_limit);
-        for other in self.tasks.values() {
-            let (a, b) = (&task.spec.target, &other.spec.target);
-            if a.node_name != b.node_name
-                || (a.destination != b.destination && task.spec.run == other.spec.run)
-            {
-                continue;
-            }
-            let open = halves(other)[1].1;
-            assert!(
-                !open,
-                "{name} is started while {:?} may still write: {:#?}",
-                other.metadata.name, self.log
-            );
-            if task.spec.run == other.spec.run && a.node_uid == b.node_uid {
-                assert!(task.spec.attempt > other.spec.attempt);
-                assert!(
-                    !matches!(other.status.as_ref().and_then(|status| status.target.as_ref()), Some(half) if half.state == SideState::Succeeded)
-                );
-            }
-        }
-        assert_eq!(task.metadata.finalizers.as_deref(), Some(&[TASK_FINALIZER.to_string()][..]));
-        task.metadata.uid = Some(self.fresh("task"));
-        task.metadata.creation_timestamp = Some(Time(self.now));
-        assert!(self.tasks.insert(name, task).is_none(), "created twice");
-    }
-
-    /// One agent writes one side of one task: `state`, and why it failed.
-    pub fn report(&mut self, name: &str, target: bool, state: SideState, reason: Option<&str>) {
-        let now = Some(Time(self.now));
-        let Some(task) = self.tasks.get_mut(name) else { return };
-        let status = task.status.get_or_insert_with(TransferTaskStatus::default);
-        let (reason, message) = (reason.map(str::to_string), reason.map(|_| "as told".to_string()));
-        let side = json!({"state": state, "reason": reason, "message": message, "lastTransitionTime": now});
-        if target {
-            let mut half: TargetSide = serde_json::from_value(side).unwrap();
-            let before = status.target.as_ref();
-            half.bytes_total = Some(100);
-            half.bytes_done = match state {
-                SideState::Succeeded => Some(100),
-                SideState::Active => Some(before.and_then(|half| half.bytes_done).unwrap_or(0) + 1),
-                _ => before.and_then(|half| half.bytes_done),
-            };
-            status.target = Some(half);
-        } else {
-            status.source = Some(serde_json::from_value::<SourceSide>(side).unwrap());
-        }
-    }
-
-    /// What every living agent does by itself: ends what it is asked to end and what another instance began; then, if
-    /// `moving`, one step of work. Returns whether anything was written.
-    pub fn agents(&mut self, moving: bool) -> bool {
-        let mut written = false;
-        for name in self.tasks.keys().cloned().collect::<Vec<_>>() {
-            for (target, (node, open)) in [false, true].into_iter().zip(halves(&self.tasks[&name])) {
-                let task = &self.tasks[&name];
-                let view = self.cluster.nodes.get(&node);
-                let Some(agent) =
-                    view.filter(|view| view.lease == Liveness::Fresh).and_then(|view| view.agent.as_ref())
-                else {
-                    continue;
-                };
-                if !open {
-                    continue;
-                }
-                let began = if target { &task.spec.target.instance } else { &task.spec.source.instance };
-                let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
-                let (own, other) = sides(task, target);
-                let step = if asked {
-                    Some((SideState::Cancelled, Some("Cancelled")))
-                } else if *began != agent.instance {
-                    Some((SideState::Failed, Some("AgentRestarted")))
-                } else if !moving {
-                    None
-                } else {
-                    match (&self.behaviour[&node], own) {
-                        (Behaviour::Fails(reason), _) if target => Some((SideState::Failed, Some(*reason))),
-                        (_, None) => Some((SideState::Prepared, None)),
-                        (Behaviour::Works, _)
-                            if other == Some(SideState::Failed) || other == Some(SideState::Cancelled) =>
-                        {
-                            Some((SideState::Failed, Some("PeerLost")))
-                        }
-                        (Behaviour::Works, Some(SideState::Prepared))
-                            if other >= Some(SideState::Prepared) =>
-                        {
-                            Some((SideState::Active, None))
-                        }
-                        (Behaviour::Works, Some(SideState::Active))
-                            if target && other == Some(SideState::Active) =>
-                        {
-                            Some((SideState::Succeeded, None))
-                        }
-                        (Behaviour::Works, Some(SideState::Active))
-                            if !target && other == Some(SideState::Succeeded) =>
-                        {
-                            Some((SideState::Succeeded, None))
-                        }
-                        _ => None,
-                    }
-                };
-                if let Some((state, reason)) = step {
-                    self.log.push(format!(
-                        "{} {name} {} {state:?} {reason:?}",
-                        self.now,
-                        if target { "target" } else { "source" }
-                    ));
-                    self.report(&name, target, state, reason);
-                    written = true;
-                }
-            }
-        }
-        written
-    }
-
     /// Lets operator and agents go on until nobody has anything to do, time passing as needed.
     pub fn settle(&mut self) {
         for _ in 0..2_000 {
@@ -435,16 +340,27 @@ impl World {
             if acted || written {
                 continue;
             }
-            match wake_at {
+            match wake_at.into_iter().chain(self.next_expiry()).min() {
                 None => return,
                 Some(at) => {
                     assert!(at > self.now, "to come back at once is to spin: {:#?}", self.log);
                     self.now = at;
+                    self.expire();
                 }
             }
         }
         panic!("no end: {:#?}", &self.log[self.log.len().saturating_sub(60)..]);
     }
+}
+
+/// When the Lease of a node that died then is seen to be old.
+fn gone_at(died: Timestamp) -> Timestamp {
+    died + SignedDuration::from_secs(60)
+}
+
+/// Plans until nothing is written at this time.
+pub fn catch_up(world: &mut World) {
+    while world.operate(usize::MAX).0 {}
 }
 
 /// Node of each half, source first, and whether it is still open.
@@ -460,4 +376,25 @@ fn sides(task: &TransferTask, target: bool) -> (Option<SideState>, Option<SideSt
     let from = status.and_then(|status| status.source.as_ref()).map(|half| half.state);
     let to = status.and_then(|status| status.target.as_ref()).map(|half| half.state);
     if target { (to, from) } else { (from, to) }
+}
+
+/// An action for the log: of a task that is created what tells it from others.
+fn words(action: &Action) -> String {
+    let Action::Create(tasks) = action else { return format!("{action:?}") };
+    let short = tasks.iter().map(|task| {
+        let spec = &task.spec;
+        format!(
+            "Create({} run {} attempt {} failures {} of {}: {} -> {}, relay {:?}, forward to {:?})",
+            task.metadata.name.as_deref().unwrap_or_default(),
+            spec.run,
+            spec.attempt,
+            spec.failures,
+            spec.target.destination,
+            spec.source.node_name,
+            spec.target.node_name,
+            spec.source.relay.as_ref().map(|relay| &relay.task_name),
+            spec.target.forward_to,
+        )
+    });
+    short.collect::<Vec<_>>().join(" ")
 }

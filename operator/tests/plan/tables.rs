@@ -8,20 +8,15 @@ use nixl_transfer_crds::{
 use serde_json::{Value, json};
 use transfer_operator::{cluster::Liveness, plan::Action};
 
-use crate::model::{Behaviour, World, at, everywhere, job};
+use crate::model::{Behaviour, World, at, catch_up, everywhere, job};
 
-fn only_task(world: &World) -> String {
+pub fn only_task(world: &World) -> String {
     assert_eq!(world.tasks.len(), 1, "{:#?}", world.log);
     world.tasks.keys().next().unwrap().clone()
 }
 
 fn target(world: &World, task: &str) -> TargetSide {
     world.tasks[task].status.clone().unwrap().target.unwrap()
-}
-
-/// Plans until nothing is written at this time.
-fn catch_up(world: &mut World) {
-    while world.operate(usize::MAX).0 {}
 }
 
 #[test]

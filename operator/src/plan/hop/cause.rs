@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use nixl_transfer_crds::{Reason, TransferTask, condition::shortened, reason::Class, task::SideState};
+use nixl_transfer_crds::{
+    FanOut, Reason, TransferTask,
+    condition::shortened,
+    reason::Class,
+    task::{SideState, TransferTaskStatus},
+};
 
 use crate::plan::nodes::Block;
 
@@ -85,4 +90,23 @@ pub fn waits(task: &TransferTask) -> Option<Cause> {
         let waiting = Reason::parse(reason.as_deref()?).filter(|reason| reason.class() == Class::Waiting);
         waiting.map(|_| Cause::reported(reason.as_deref(), message.as_deref(), node))
     })
+}
+
+/// What the receiving node waits for, when it is in a chain that waits with it.
+pub fn holds_up(task: &TransferTask) -> Option<Cause> {
+    let half = task.status.as_ref()?.target.as_ref()?;
+    let reason = Reason::parse(half.reason.as_deref()?).filter(|reason| reason.class() == Class::Waiting)?;
+    let waits = half.state < SideState::Prepared && task.spec.transport.fan_out == FanOut::Chain;
+    let said = half.message.as_deref().unwrap_or("its agent gave no message");
+    waits.then(|| Cause::new(reason, format!("node {}: {said}", task.spec.target.node_name)))
+}
+
+/// Whether the attempt ended only because the operator took it out of its chain, so that the others need not wait with it.
+pub fn was_cut_out(task: &TransferTask) -> bool {
+    let none = TransferTaskStatus::default();
+    let status = task.status.as_ref().unwrap_or(&none);
+    let verdict = status.verdict.as_ref().and_then(|verdict| Reason::parse(&verdict.reason));
+    task.spec.transport.fan_out == FanOut::Chain
+        && verdict.is_some_and(|reason| reason.class() == Class::Waiting && reason != Reason::AgentNotReady)
+        && status.target.as_ref().is_none_or(|half| half.state != SideState::Failed)
 }

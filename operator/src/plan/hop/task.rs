@@ -27,7 +27,15 @@ pub fn check(job: &TransferJob) -> Result<(), Block> {
     Ok(())
 }
 
-/// The task for one attempt of a hop.
+/// The name of the task for one attempt of a hop.
+pub fn name(job: &TransferJob, run: i64, hop: &Wanted<'_>, attempt: i32) -> String {
+    let job_name = job.metadata.name.as_deref().unwrap_or_default();
+    let job_uid = job.metadata.uid.as_deref().unwrap_or_default();
+    let node_uid = hop.uid.as_deref().unwrap_or_default();
+    names::task_name(job_name, job_uid, run, &hop.destination.name, node_uid, attempt)
+}
+
+/// The task for one attempt of a hop, straight from the source.
 pub fn build(
     job: &TransferJob,
     run: i64,
@@ -70,7 +78,7 @@ pub fn build(
         },
         target: TaskTarget {
             node_name: hop.node.clone(),
-            node_uid: node_uid.clone(),
+            node_uid,
             instance: target_instance.into(),
             destination: hop.destination.name.clone(),
             volume: hop.destination.volume.clone(),
@@ -86,10 +94,9 @@ pub fn build(
         cancel: false,
         discard: false,
     };
-    let name = names::task_name(&job_name, &job_uid, run, &hop.destination.name, &node_uid, attempt);
     TransferTask {
         metadata: ObjectMeta {
-            name: Some(name),
+            name: Some(name(job, run, hop, attempt)),
             namespace: job.metadata.namespace.clone(),
             labels: Some(labels),
             owner_references: Some(vec![owner]),
