@@ -121,6 +121,10 @@ pub struct Relay {
     /// Name of the task by which the node receives, of the same run. Its target names this task in `forwardTo`.
     #[schemars(length(min = 1, max = 253))]
     pub task_name: String,
+    /// Seconds that the next node may take nothing before it is given up. Shorter the further down the chain, so that the
+    /// node before the one that hangs sees it first, and all others go on.
+    #[schemars(range(min = 1))]
+    pub progress_seconds: i64,
 }
 
 /// The receiving end of a hop.

@@ -82,7 +82,8 @@ async fn phases(
         failure = events::lost(&mut offer.events) => return Err(failure),
     };
     super::metadata::check_rdma(&metadata, &peer)?;
-    let progress_seconds = hop.stream()?.progress_seconds;
+    let relay = hop.task.spec.source.relay.as_ref();
+    let progress_seconds = relay.map_or(1, |relay| u64::try_from(relay.progress_seconds).unwrap_or(1));
     let connect = ToWorker::ConnectRelay { hop: RELAY, metadata, worker: WorkerName(peer), progress_seconds };
     offer.sender.send(connect, Vec::new()).await?;
     let (metrics, namespace, mut counted) = (&hop.context.metrics, hop.namespace(), 0);

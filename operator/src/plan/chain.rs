@@ -94,8 +94,28 @@ pub fn link(tasks: &mut [TransferTask]) {
         }
         let before = tasks[at - 1].spec.target.clone();
         let source = &mut tasks[at].spec.source;
-        source.node_name = before.node_name;
-        source.instance = before.instance;
-        source.relay = Some(Relay { task_name: names[at - 1].clone() });
+        (source.node_name, source.instance) = (before.node_name, before.instance);
+        let progress_seconds = patience(tasks[at].spec.deadlines.progress_seconds, at, tasks.len());
+        tasks[at].spec.source.relay = Some(Relay { task_name: names[at - 1].clone(), progress_seconds });
+    }
+}
+
+/// How long the relay at this place may wait for the next node: from `seconds` at the source down to a third of it at the
+/// end. A node that hangs holds up all before it, and they must not give each other up for it.
+fn patience(seconds: i64, at: usize, hops: usize) -> i64 {
+    let (at, hops) = (i64::try_from(at).unwrap_or(1), i64::try_from(hops).unwrap_or(1).max(1));
+    (seconds - seconds.saturating_mul(2 * at) / (3 * hops)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_nearer_to_the_end_gives_up_sooner() {
+        let all: Vec<i64> = (0..4).map(|at| patience(120, at, 4)).collect();
+        assert_eq!(all, [120, 100, 80, 60]);
+        assert!((1..64).all(|at| patience(120, at, 64) < patience(120, at - 1, 64)));
+        assert_eq!(patience(1, 3, 4), 1);
     }
 }
