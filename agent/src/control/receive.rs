@@ -16,7 +16,7 @@ use crate::{
         Counters, Failure, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW,
         entry::{Entry, Totals},
     },
-    volume::{Committed, Destination, OpenedPartial},
+    volume::{Committed, Destination, Keep, OpenedPartial},
 };
 
 /// Partial files of one message: indices, whether an existing file is compared, descriptors.
@@ -140,9 +140,9 @@ impl Received {
         Ok(Arrival::Done(self.destination.finish(self.algorithm, may_commit)?))
     }
 
-    /// Keeps for the next attempt what is durable.
-    pub fn keep(&mut self) {
-        self.destination.keep();
+    /// Says what is to stay for the next attempt.
+    pub fn keep(&mut self, keep: Keep) {
+        self.destination.keep(keep);
     }
 
     /// Whether progress shall be written now.

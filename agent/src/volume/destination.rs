@@ -53,7 +53,7 @@ pub struct Destination {
     /// Directories that got a new name in them; synced at the end, each once.
     touched: BTreeMap<Vec<u8>, DirectoryId>,
     parents: Parents,
-    keep: bool,
+    keep: Keep,
     memory: Option<Memory>,
     _lock: DestinationLock,
 }
@@ -85,6 +85,19 @@ struct Compared {
     file: Identity,
     /// Before this nobody has read it.
     since: Time,
+}
+
+/// What stays for the next attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: none follows.
+    #[default]
+    Nothing,
+    /// No partial file. But what this run has committed stays known as its own, where that is more than a saving:
+    /// under `FailIfExists`.
+    Committed,
+    /// Partial files as far as they are durable, and all that the journal says.
+    All,
 }
 
 /// What a worker gets for a file.
@@ -147,7 +160,7 @@ impl Destination {
             files: HashMap::new(),
             touched: BTreeMap::new(),
             parents: Parents::default(),
-            keep: false,
+            keep: Keep::Nothing,
             memory: None,
             _lock: lock,
         })
@@ -273,9 +286,9 @@ impl Destination {
         Ok(())
     }
 
-    /// Keeps for the next attempt, when this is dropped, what is durable and what the journal says.
-    pub fn keep(&mut self) {
-        self.keep = true;
+    /// Says what is to stay when this is dropped; without it nothing does.
+    pub fn keep(&mut self, keep: Keep) {
+        self.keep = keep;
     }
 
     /// Gives a stored file its name, or leaves the identical one alone. `may_commit` is asked right before.
@@ -378,17 +391,27 @@ impl Destination {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        let kept = if self.keep { self.worth_keeping() } else { Default::default() };
+        let mut kept = self.worth_keeping();
+        if self.keep != Keep::All {
+            for (_, path) in kept.drain() {
+                self.journal.append(&Record::Forgotten { path });
+            }
+        }
+        let journal = match self.keep {
+            Keep::Nothing => false,
+            Keep::Committed => self.policy == WritePolicy::FailIfExists && self.journal.is_useful(),
+            Keep::All => !kept.is_empty() || self.journal.is_useful(),
+        };
         // This attempt's own, whoever holds them: its worker is gone.
         for (index, state) in &self.files {
             if let (FileState::Partial { .. }, Ok(name)) = (state, self.partial_name(*index))
-                && !kept.contains(&name)
+                && !kept.contains_key(&name)
             {
                 self.partials.unlink(&name);
             }
         }
         self.partials.sweep(&kept);
-        if !self.keep || (kept.is_empty() && !self.journal.is_useful()) {
+        if !journal {
             self.partials.remove();
         }
     }
