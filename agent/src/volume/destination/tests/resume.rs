@@ -1,6 +1,8 @@
 //! What a further attempt goes on with, and what it does not.
 
 use super::*;
+use crate::volume::Memory;
+use crate::volume::identity::{self, Identity};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 const OVERWRITE: WritePolicy = WritePolicy::Overwrite;
