@@ -48,6 +48,13 @@ fn only_what_is_durable_is_kept_and_only_when_it_is_asked_for() {
         assert_eq!(names(&fixture), if keep { &expected[..] } else { &[] }, "keep {keep}");
         drop((held, other));
     }
+    // Nor is what an attempt did not come to when it is not to be kept.
+    let mut destination = fixture.accept("out", OVERWRITE, &tree()).unwrap();
+    drop(begin(&mut destination, 1));
+    destination.keep(Keep::All);
+    drop(destination);
+    drop(fixture.accept("out", OVERWRITE, &tree()).unwrap());
+    assert!(fixture.partials().is_empty(), "{:?}", names(&fixture));
     // What an attempt did not come to is kept as well, also when it did not even get the manifest.
     let mut destination = fixture.accept("out", OVERWRITE, &tree()).unwrap();
     drop(begin(&mut destination, 1));
@@ -170,6 +177,13 @@ fn what_dead_runs_have_left_is_collected_and_nothing_else() {
     assert_eq!(collect(&[&another]), 0);
     assert_eq!(names(&fixture), all);
     drop(journal);
+
+    // Something in this process is about to begin there.
+    let key = place().key().unwrap();
+    assert!(fixture.volume.open_places.take(&key));
+    assert_eq!(collect(&[&another]), 0);
+    assert_eq!(names(&fixture), all);
+    fixture.volume.open_places.give_back(&key);
 
     // A copy of the descriptor, as it is passed to a worker, holds the lock too.
     let passed = held.try_clone().unwrap();

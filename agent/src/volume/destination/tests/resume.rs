@@ -83,6 +83,17 @@ fn what_did_not_fit_once_is_forgotten() {
     assert!(!fixture.partial("").exists(), "it had nothing durable any more");
     let mut destination = fixture.accept("out", OVERWRITE, &entry(9, OLD, 7)).unwrap();
     assert_eq!(destination.partial(0).unwrap().resume, None);
+    drop(destination);
+
+    // The attempt in between was killed: what it wrote is longer than what was durable, and is something else.
+    first_attempt(&fixture, &entry(9, OLD, 7), 0, "begun", "");
+    let mut destination = fixture.accept("out", OVERWRITE, &entry(9, OLD, 8)).unwrap();
+    destination.keep(Keep::All);
+    drop(destination);
+    let mut destination = fixture.open("out", OVERWRITE).unwrap();
+    fs::write(fixture.partial(""), "other bytes").unwrap();
+    accept(&mut destination, &entry(9, OLD, 7));
+    assert_eq!(destination.partial(0).unwrap().resume, None);
 }
 
 #[test]
