@@ -16,7 +16,7 @@ use crate::{
         Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW, Prefix,
         entry::{Entry, Totals},
     },
-    volume::{Committed, Destination, OpenedPartial, Resume},
+    volume::{Committed, Destination, Keep, OpenedPartial, Resume},
 };
 
 /// Partial files of one message, with their descriptors.
@@ -147,9 +147,9 @@ impl Received {
         Ok(Arrival::Done(self.destination.finish(self.algorithm, may_commit)?))
     }
 
-    /// Keeps for the next attempt what is durable.
-    pub fn keep(&mut self) {
-        self.destination.keep();
+    /// Says what is to stay for the next attempt.
+    pub fn keep(&mut self, keep: Keep) {
+        self.destination.keep(keep);
     }
 
     /// Whether progress shall be written now.

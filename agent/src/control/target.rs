@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     protocol::{Failure, HopId, ToWorker, WorkerName},
-    volume::{Destination, DestinationLock, Volume},
+    volume::{Destination, DestinationLock, Keep, Volume},
 };
 
 /// The receiving hop of a target's worker.
@@ -59,8 +59,8 @@ pub async fn run(hop: Hop, order: Order) {
     // Whoever sends on what is received here hears of its end, however soon that comes.
     let onward = hop.task.spec.target.forward_to.as_ref();
     let relayed = onward.map(|task| hop.context.relays.begin((hop.namespace(), task.clone())));
-    let ending = match Ending::of_order(order) {
-        Some(ending) => ending,
+    let (ending, received) = match Ending::of_order(order) {
+        Some(ending) => (ending, None),
         None => receive(&hop, &report, &mut half, relayed.as_ref()).await,
     };
     drop(relayed);
@@ -75,9 +75,17 @@ pub async fn run(hop: Hop, order: Order) {
     half.message = message;
     half.last_transition_time = Some(Time(jiff::Timestamp::now()));
     report.finish(Half::Target(Box::new(half))).await;
+    // An agent that dies before its success is told has another attempt follow, which must know the files as the run's own.
+    tokio::task::block_in_place(|| drop(received));
 }
 
-async fn receive(hop: &Hop, report: &Report, half: &mut TargetSide, relayed: Option<&Relayed>) -> Ending {
+/// Gives the ending, and what is to be dropped when that was told.
+async fn receive(
+    hop: &Hop,
+    report: &Report,
+    half: &mut TargetSide,
+    relayed: Option<&Relayed>,
+) -> (Ending, Option<Received>) {
     let mut held = Held::default();
     let interrupt = hop.interrupt(Side::Target);
     let ending = tokio::select! {
@@ -90,30 +98,34 @@ async fn receive(hop: &Hop, report: &Report, half: &mut TargetSide, relayed: Opt
     if let Some(worker) = held.worker.take() {
         end(worker).await;
     }
-    if let Some(mut received) = held.received.take() {
-        let another = another_may_follow(&ending, hop.updates.borrow().as_deref());
+    let mut received = held.received.take();
+    if !matches!(ending, Ending::Succeeded)
+        && let Some(mut received) = received.take()
+    {
+        let keep = keep(&ending, hop.updates.borrow().as_deref());
         tokio::task::block_in_place(|| {
-            if another {
-                received.keep();
-            }
+            received.keep(keep);
             drop(received);
         });
     }
-    ending
+    (ending, received)
 }
 
-/// Whether what is durable is kept for a further attempt. What had no room must give it back, and what came out wrong once
-/// is not built upon. `task` is the latest version; `None` when it is gone.
-fn another_may_follow(ending: &Ending, task: Option<&TransferTask>) -> bool {
-    let passes = match ending {
-        Ending::Succeeded => false,
-        Ending::Cancelled => true,
-        Ending::Failed(failure) => {
-            failure.reason.is_retryable()
-                && !matches!(failure.reason, Reason::InsufficientSpace | Reason::IntegrityError)
-        }
-    };
-    passes && task.is_some_and(leftovers::keeps)
+/// What stays for a further attempt. What had no room must give it back, and what came out wrong once is not built upon.
+/// `task` is the latest version; `None` when it is gone.
+fn keep(ending: &Ending, task: Option<&TransferTask>) -> Keep {
+    if !task.is_some_and(leftovers::keeps) {
+        return Keep::Nothing;
+    }
+    match ending {
+        Ending::Succeeded => Keep::Nothing,
+        Ending::Cancelled => Keep::All,
+        Ending::Failed(failure) => match failure.reason {
+            Reason::InsufficientSpace | Reason::IntegrityError => Keep::Committed,
+            reason if reason.is_retryable() => Keep::All,
+            _ => Keep::Nothing,
+        },
+    }
 }
 
 /// Ends the worker and waits for the proof. Without it nothing may be reported: its memory could still be written.
@@ -300,20 +312,20 @@ mod tests {
         };
         let failed = |reason| Ending::Failed(Failure::new(reason, "so"));
         for (ending, expected) in [
-            (Ending::Succeeded, false),
-            (Ending::Cancelled, true),
-            (failed(Reason::PeerLost), true),
-            (failed(Reason::AgentRestarted), true),
-            (failed(Reason::AgentNotReady), true),
-            (failed(Reason::SourceChanged), true),
-            (failed(Reason::InsufficientSpace), false),
-            (failed(Reason::IntegrityError), false),
-            (failed(Reason::DestinationExists), false),
+            (Ending::Succeeded, Keep::Nothing),
+            (Ending::Cancelled, Keep::All),
+            (failed(Reason::PeerLost), Keep::All),
+            (failed(Reason::AgentRestarted), Keep::All),
+            (failed(Reason::AgentNotReady), Keep::All),
+            (failed(Reason::SourceChanged), Keep::All),
+            (failed(Reason::InsufficientSpace), Keep::Committed),
+            (failed(Reason::IntegrityError), Keep::Committed),
+            (failed(Reason::DestinationExists), Keep::Nothing),
         ] {
-            assert_eq!(another_may_follow(&ending, Some(&task(false, false))), expected, "{ending:?}");
-            assert!(!another_may_follow(&ending, Some(&task(true, false))), "{ending:?}");
-            assert!(!another_may_follow(&ending, Some(&task(false, true))), "{ending:?}");
-            assert!(!another_may_follow(&ending, None), "{ending:?}");
+            assert_eq!(keep(&ending, Some(&task(false, false))), expected, "{ending:?}");
+            assert_eq!(keep(&ending, Some(&task(true, false))), Keep::Nothing, "{ending:?}");
+            assert_eq!(keep(&ending, Some(&task(false, true))), Keep::Nothing, "{ending:?}");
+            assert_eq!(keep(&ending, None), Keep::Nothing, "{ending:?}");
         }
     }
 

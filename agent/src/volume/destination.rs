@@ -2,6 +2,7 @@
 //! get their names one by one. Nothing is ever deleted but our own partial files. Does I/O, blocking.
 
 pub mod attributes;
+mod begin;
 mod check;
 mod commit;
 mod directories;
@@ -10,21 +11,19 @@ mod parents;
 mod partials;
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, WritePolicy};
-use rustix::fs::{FileType, fstat};
-use rustix::io::Errno;
 
-use super::identity::{self, Identity};
 use super::journal::{Book, Journal, Record};
 use super::path::VolumePath;
 use super::place::{RunPlace, partial_name};
-use super::{DestinationLock, Memory, Volume, beneath};
-use crate::protocol::entry::{Entry, EntryKind, Time, Totals};
+use super::{DestinationLock, Memory, Volume};
+use crate::manifest;
+use crate::protocol::entry::{Entry, EntryKind, Totals};
 use crate::protocol::{Failure, StoredFile};
-use crate::{digest, manifest};
+use begin::Compared;
+pub use begin::OpenedPartial;
 pub use earlier::Resume;
 use parents::{DirectoryId, Parents};
 use partials::Partials;
@@ -53,7 +52,7 @@ pub struct Destination {
     /// Directories that got a new name in them; synced at the end, each once.
     touched: BTreeMap<Vec<u8>, DirectoryId>,
     parents: Parents,
-    keep: bool,
+    keep: Keep,
     memory: Option<Memory>,
     _lock: DestinationLock,
 }
@@ -79,25 +78,17 @@ impl FileState {
     }
 }
 
-/// A file at the destination that may turn out to have the same content.
-#[derive(Clone, Copy, Debug)]
-struct Compared {
-    file: Identity,
-    /// Before this nobody has read it.
-    since: Time,
-}
-
-/// What a worker gets for a file.
-#[derive(Debug)]
-pub struct OpenedPartial {
-    /// The partial file, locked by this descriptor: empty, or just as long as `resume` says.
-    pub partial: OwnedFd,
-    /// The file at the destination, when it has the right size and its content may turn out to be the same.
-    pub existing: Option<OwnedFd>,
-    /// What the partial file holds already. Nobody has looked yet whether its bytes have the digest.
-    pub resume: Option<Resume>,
-    /// The digest of `existing`, when it is known and has not changed since: it need not be read.
-    pub known: Option<Vec<u8>>,
+/// What stays for the next attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: none follows.
+    #[default]
+    Nothing,
+    /// No partial file. But what this run has committed stays known as its own, where that is more than a saving:
+    /// under `FailIfExists`.
+    Committed,
+    /// Partial files as far as they are durable, and all that the journal says.
+    All,
 }
 
 /// What became of a file.
@@ -147,7 +138,7 @@ impl Destination {
             files: HashMap::new(),
             touched: BTreeMap::new(),
             parents: Parents::default(),
-            keep: false,
+            keep: Keep::Nothing,
             memory: None,
             _lock: lock,
         })
@@ -205,82 +196,9 @@ impl Destination {
         files.filter_map(|(index, _)| u32::try_from(index).ok())
     }
 
-    /// The partial file for an entry, with what there is of it already. Once per file.
-    ///
-    /// # Errors
-    /// `DestinationBusy` while an earlier attempt's worker still holds it, and what the file system says.
-    pub fn partial(&mut self, index: u32) -> Result<OpenedPartial, Failure> {
-        let (path, size) = self.file(index)?;
-        if self.files.contains_key(&index) {
-            return Err(Failure::new(
-                Reason::IoError,
-                format!("{} was begun before", self.volume.place(&path)),
-            ));
-        }
-        let name = self.partial_name(index)?;
-        let mut resume = self.earlier.get(&index).and_then(|earlier| earlier.resume.clone());
-        let resumed = match &resume {
-            Some(resume) => self.partials.resume(&name, resume.length)?,
-            None => None,
-        };
-        let partial = match resumed {
-            Some(partial) => partial,
-            None => {
-                if resume.take().is_some() {
-                    self.forget(index);
-                }
-                self.partials.create(&name)?
-            }
-        };
-        let inode = fstat(&partial).map_err(|error| self.volume.failure("reading", &path, error))?.st_ino;
-        let since = identity::now();
-        let (existing, file) = self.existing(index, &path, size)?.unzip();
-        let known = file.zip(self.memory.as_ref());
-        let known = known.and_then(|(file, memory)| memory.known(&file, self.algorithm));
-        let compared = file.map(|file| Compared { file, since });
-        self.files.insert(index, FileState::Partial { inode, durable: resume.is_some(), compared });
-        Ok(OpenedPartial { partial, existing, resume, known })
-    }
-
-    /// Whether the file was begun and is not committed yet.
-    pub fn is_being_written(&self, index: u32) -> bool {
-        matches!(self.files.get(&index), Some(FileState::Partial { .. }))
-    }
-
-    /// The worker has synced the first `length` bytes of a partial file, and this is their digest: the next attempt may go
-    /// on from there. Before a worker writes over what was said to be durable it must say so with `length` 0.
-    ///
-    /// # Errors
-    /// `IntegrityError` when that cannot be.
-    pub fn durable(&mut self, index: u32, length: u64, digest: &[u8]) -> Result<(), Failure> {
-        let (path, size) = self.file(index)?;
-        let Some(FileState::Partial { inode, .. }) = self.files.get(&index) else {
-            return Err(self.disagrees(&path, "is called durable and is not being written"));
-        };
-        let there = self.partials.look(&self.partial_name(index)?, length)?;
-        if length > size
-            || digest.len() != digest::length(self.algorithm)
-            || there.is_none_or(|stat| stat.st_ino != *inode)
-        {
-            return Err(self.disagrees(&path, &format!("cannot have {length} bytes that are durable")));
-        }
-        if length == 0 {
-            self.forget(index);
-        } else if let Some(entry) = self.entries.get(index as usize)
-            && let Some(source) = earlier::source_file(entry)
-        {
-            let (path, digest) = (entry.path.0.clone(), digest.to_vec());
-            self.journal.append(&Record::Durable { path, source, length, digest });
-        }
-        if let Some(FileState::Partial { durable, .. }) = self.files.get_mut(&index) {
-            *durable = length > 0;
-        }
-        Ok(())
-    }
-
-    /// Keeps for the next attempt, when this is dropped, what is durable and what the journal says.
-    pub fn keep(&mut self) {
-        self.keep = true;
+    /// Says what is to stay when this is dropped; without it nothing does.
+    pub fn keep(&mut self, keep: Keep) {
+        self.keep = keep;
     }
 
     /// Gives a stored file its name, or leaves the identical one alone. `may_commit` is asked right before.
@@ -342,40 +260,6 @@ impl Destination {
             .ok_or_else(|| Failure::new(Reason::IntegrityError, format!("there is no entry {index}")))
     }
 
-    /// Takes back what the journal says of an entry's partial file. To be done before that is no longer true.
-    fn forget(&mut self, index: u32) {
-        if let Some(entry) = self.entries.get(index as usize) {
-            self.journal.append(&Record::Forgotten { path: entry.path.0.clone() });
-        }
-    }
-
-    /// The file at an entry's place, if it has the right size and is one to compare: any under `SkipIdentical`, else only
-    /// what an earlier attempt of this run has put there.
-    fn existing(
-        &self,
-        index: u32,
-        path: &VolumePath,
-        size: u64,
-    ) -> Result<Option<(OwnedFd, Identity)>, Failure> {
-        let page = self.page(index);
-        if self.policy != WritePolicy::SkipIdentical && page.is_none() {
-            return Ok(None);
-        }
-        let (handle, stat) = match beneath::locate(self.volume.root(), path) {
-            Ok(located) => located,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(self.volume.failure("opening", path, error)),
-        };
-        let identity = Identity::of(&stat);
-        let wanted =
-            self.policy == WritePolicy::SkipIdentical || page.is_some_and(|page| page.is_ours(&identity));
-        if beneath::kind(&stat) != FileType::RegularFile || identity.size != size || !wanted {
-            return Ok(None);
-        }
-        let opened = beneath::read_located(&handle);
-        opened.map(|file| Some((file, identity))).map_err(|error| self.volume.failure("opening", path, error))
-    }
-
     fn disagrees(&self, path: &VolumePath, what: &str) -> Failure {
         Failure::new(Reason::IntegrityError, format!("{} {what}", self.volume.place(path)))
     }
@@ -383,17 +267,27 @@ impl Destination {
 
 impl Drop for Destination {
     fn drop(&mut self) {
-        let kept = if self.keep { self.worth_keeping() } else { Default::default() };
+        let mut kept = self.worth_keeping();
+        if self.keep != Keep::All {
+            for (_, path) in kept.drain() {
+                self.journal.append(&Record::Forgotten { path });
+            }
+        }
+        let journal = match self.keep {
+            Keep::Nothing => false,
+            Keep::Committed => self.policy == WritePolicy::FailIfExists && self.journal.is_useful(),
+            Keep::All => !kept.is_empty() || self.journal.is_useful(),
+        };
         // This attempt's own, whoever holds them: its worker is gone.
         for (index, state) in &self.files {
             if let (FileState::Partial { .. }, Ok(name)) = (state, self.partial_name(*index))
-                && !kept.contains(&name)
+                && !kept.contains_key(&name)
             {
                 self.partials.unlink(&name);
             }
         }
         self.partials.sweep(&kept);
-        if !self.keep || (kept.is_empty() && !self.journal.is_useful()) {
+        if !journal {
             self.partials.remove();
         }
     }

@@ -1,6 +1,6 @@
 //! What earlier attempts of the run have left for this one: matched with the manifest once it is complete. Does I/O.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::Destination;
 use crate::digest;
@@ -35,7 +35,7 @@ impl Destination {
     /// Finds what this attempt can go on with, forgets the rest and removes its partial files.
     pub(super) fn take_up(&mut self) -> Result<(), Failure> {
         let mut book = std::mem::take(&mut self.book);
-        let (mut kept, mut forgotten) = (HashSet::new(), Vec::new());
+        let (mut kept, mut forgotten) = (HashMap::new(), Vec::new());
         for (index, entry) in (0_u32..).zip(&self.entries) {
             // An empty book is the usual one, and there can be millions of entries.
             if book.pages.is_empty() {
@@ -50,7 +50,7 @@ impl Destination {
                     let blocks = u64::try_from(stat.st_blocks).unwrap_or_default();
                     earlier.occupied = blocks.saturating_mul(BLOCK).min(durable.length);
                     earlier.resume = Some(Resume { length: durable.length, digest: durable.digest });
-                    kept.insert(name);
+                    kept.insert(name, entry.path.0.clone());
                 } else {
                     forgotten.push(entry.path.0.clone());
                 }
@@ -74,15 +74,17 @@ impl Destination {
             && durable.digest.len() == digest::length(self.algorithm)
     }
 
-    /// Partial files that the next attempt may go on with.
-    pub(super) fn worth_keeping(&self) -> HashSet<String> {
+    /// Partial files that the next attempt may go on with, and the paths that they are of.
+    pub(super) fn worth_keeping(&self) -> HashMap<String, Vec<u8>> {
         let begun = self.files.iter().filter(|(_, state)| state.is_durable()).map(|(index, _)| *index);
         let waiting = self.earlier.iter().filter(|(_, earlier)| earlier.resume.is_some());
         let waiting = waiting.map(|(index, _)| *index).filter(|index| !self.files.contains_key(index));
-        let of_manifest = begun.chain(waiting).filter_map(|index| self.partial_name(index).ok());
+        let of_manifest = begun.chain(waiting).filter_map(|index| self.entries.get(index as usize));
+        let of_manifest = of_manifest.map(|entry| entry.path.0.clone());
         // When the manifest never became complete all that was there is as it was.
         let unread = self.book.pages.iter().filter(|(_, page)| page.durable.is_some());
-        of_manifest.chain(unread.map(|(path, _)| partial_name(path))).collect()
+        let paths = of_manifest.chain(unread.map(|(path, _)| path.clone()));
+        paths.map(|path| (partial_name(&path), path)).collect()
     }
 
     /// What this run has put at an entry's place before.

@@ -1,6 +1,6 @@
 //! The directory of a run's partial files, shared by its attempts. Does I/O.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -114,9 +114,9 @@ impl Partials {
     }
 
     /// Removes what is not named, but for the journal and what somebody holds.
-    pub(super) fn sweep(&self, kept: &HashSet<String>) {
+    pub(super) fn sweep(&self, kept: &HashMap<String, Vec<u8>>) {
         let keep = |name: &[u8]| {
-            name == JOURNAL.as_bytes() || std::str::from_utf8(name).is_ok_and(|name| kept.contains(name))
+            name == JOURNAL.as_bytes() || std::str::from_utf8(name).is_ok_and(|name| kept.contains_key(name))
         };
         if let Err(error) = leftovers::sweep(&self.directory, keep) {
             tracing::warn!(run = self.key, %error, "partial files could not be removed");

@@ -174,6 +174,26 @@ fn torn_at_any_byte_or_flipped_it_says_what_came_before_and_goes_on_from_there()
     }
 }
 
+/// Even where a record of the same length takes the damaged one's place.
+#[test]
+fn what_came_behind_the_damage_never_comes_back() {
+    let fixture = Fixture::new();
+    let (mut journal, _) = fixture.open("a");
+    journal.append(&durable("1", 1));
+    let at = journal.length as usize;
+    journal.append(&durable("2", 2));
+    journal.append(&durable("3", 3));
+    drop(journal);
+    let mut bytes = fs::read(fixture.path()).unwrap();
+    bytes[at] ^= 1;
+    fs::write(fixture.path(), bytes).unwrap();
+    let (mut journal, _) = fixture.open("a");
+    journal.append(&durable("4", 4));
+    drop(journal);
+    let paths: Vec<_> = fixture.says().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, [b"1", b"4"]);
+}
+
 #[test]
 fn another_node_goes_on_and_another_algorithm_begins_anew() {
     let fixture = Fixture::new();

@@ -41,24 +41,31 @@ fn only_what_is_durable_is_kept_and_only_when_it_is_asked_for() {
         let held = begin(&mut destination, 1);
         let other = destination.partial(2).unwrap();
         if keep {
-            destination.keep();
+            destination.keep(Keep::All);
         }
         drop(destination);
         let expected = sorted([partial_name(b"a"), "journal".into()]);
         assert_eq!(names(&fixture), if keep { &expected[..] } else { &[] }, "keep {keep}");
         drop((held, other));
     }
+    // Nor is what an attempt did not come to when it is not to be kept.
+    let mut destination = fixture.accept("out", OVERWRITE, &tree()).unwrap();
+    drop(begin(&mut destination, 1));
+    destination.keep(Keep::All);
+    drop(destination);
+    drop(fixture.accept("out", OVERWRITE, &tree()).unwrap());
+    assert!(fixture.partials().is_empty(), "{:?}", names(&fixture));
     // What an attempt did not come to is kept as well, also when it did not even get the manifest.
     let mut destination = fixture.accept("out", OVERWRITE, &tree()).unwrap();
     drop(begin(&mut destination, 1));
-    destination.keep();
+    destination.keep(Keep::All);
     drop(destination);
     let mut destination = fixture.open("out", OVERWRITE).unwrap();
-    destination.keep();
+    destination.keep(Keep::All);
     drop(destination);
     let mut destination = fixture.accept("out", OVERWRITE, &tree()).unwrap();
     drop(begin(&mut destination, 3));
-    destination.keep();
+    destination.keep(Keep::All);
     drop(destination);
     assert_eq!(names(&fixture), sorted([partial_name(b"a"), partial_name(b"c"), "journal".into()]));
     // Another manifest, in which one of them has changed its place and the other is missing.
@@ -76,7 +83,7 @@ fn nothing_is_kept_of_an_attempt_that_came_to_nothing() {
     let fixture = Fixture::new();
     let mut destination = fixture.accept("out", OVERWRITE, &tree()).unwrap();
     destination.partial(1).unwrap();
-    destination.keep();
+    destination.keep(Keep::All);
     drop(destination);
     assert!(fixture.partials().is_empty(), "{:?}", names(&fixture));
 }
@@ -87,9 +94,26 @@ fn of_what_is_committed_the_journal_is_kept() {
     let mut destination = fixture.accept("out", OVERWRITE, &tree()).unwrap();
     let stored = store(&mut destination, 1, "data").unwrap();
     destination.commit(&stored, &|| true).unwrap();
-    destination.keep();
+    destination.keep(Keep::All);
     drop(destination);
     assert_eq!(names(&fixture), ["journal"]);
+}
+
+#[test]
+fn where_nothing_may_exist_even_an_attempt_that_is_not_built_upon_leaves_what_it_committed_known() {
+    for (policy, stays) in [(WritePolicy::FailIfExists, true), (OVERWRITE, false)] {
+        let fixture = Fixture::new();
+        let mut destination = fixture.accept("out", policy, &tree()).unwrap();
+        let stored = store(&mut destination, 1, "data").unwrap();
+        destination.commit(&stored, &|| true).unwrap();
+        drop(begin(&mut destination, 2));
+        destination.keep(Keep::Committed);
+        drop(destination);
+        assert_eq!(names(&fixture), if stays { &["journal"][..] } else { &[] }, "{policy:?}");
+        let mut destination = fixture.accept("out", policy, &tree()).unwrap();
+        assert_eq!(destination.partial(1).unwrap().existing.is_some(), stays, "{policy:?}");
+        assert!(destination.partial(2).unwrap().resume.is_none(), "{policy:?}");
+    }
 }
 
 #[test]
@@ -103,7 +127,7 @@ fn a_live_earlier_attempt_keeps_the_next_one_out() {
     // durable beginning.
     let new = destination.partial(1).unwrap().partial;
     let begun = begin(&mut destination, 2);
-    destination.keep();
+    destination.keep(Keep::All);
     drop(destination);
     fs::write(fixture.partial("a"), "").unwrap();
     let stale = File::open(fixture.partial("a")).unwrap();
@@ -113,7 +137,7 @@ fn a_live_earlier_attempt_keeps_the_next_one_out() {
     for index in [1, 2] {
         assert_eq!(again.partial(index).unwrap_err().reason, Reason::DestinationBusy, "{index}");
     }
-    again.keep();
+    again.keep(Keep::All);
     drop(again);
     assert!(fixture.partial("a").exists() && fixture.partial("b").exists(), "they are its worker's");
     drop((stale, begun));
@@ -132,7 +156,7 @@ fn what_dead_runs_have_left_is_collected_and_nothing_else() {
     let held = begin(&mut destination, 1);
     drop(begin(&mut destination, 2));
     assert_eq!(collect(&[]), 0, "at work");
-    destination.keep();
+    destination.keep(Keep::All);
     drop(destination);
     let reserved = fixture.directory.path().join("volume").join(RESERVED_DIRECTORY);
     // What other versions and other people leave there.
@@ -153,6 +177,13 @@ fn what_dead_runs_have_left_is_collected_and_nothing_else() {
     assert_eq!(collect(&[&another]), 0);
     assert_eq!(names(&fixture), all);
     drop(journal);
+
+    // Something in this process is about to begin there.
+    let key = place().key().unwrap();
+    assert!(fixture.volume.open_places.take(&key));
+    assert_eq!(collect(&[&another]), 0);
+    assert_eq!(names(&fixture), all);
+    fixture.volume.open_places.give_back(&key);
 
     // A copy of the descriptor, as it is passed to a worker, holds the lock too.
     let passed = held.try_clone().unwrap();

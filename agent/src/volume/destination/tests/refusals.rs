@@ -1,6 +1,7 @@
 //! What a destination refuses, before it changes anything, and in words that help.
 
 use super::*;
+use rustix::fs::FileType;
 use std::os::unix::fs::symlink;
 
 const TREE: fn() -> Vec<Entry> =
@@ -104,6 +105,31 @@ fn a_directory_or_a_link_that_appears_meanwhile() {
     symlink("../../outside", fixture.path("out/d")).unwrap();
     assert_eq!(destination.commit(&f, &|| true).unwrap_err().reason, Reason::InvalidPath);
     assert_eq!(fs::read_dir(fixture.directory.path().join("outside")).unwrap().count(), 0);
+}
+
+/// A directory that is open is found again by its name in the end.
+#[test]
+fn a_directory_that_is_moved_away_meanwhile() {
+    let entries = [directory("", 0o755), directory("d", 0o755), file("d/f", 4), file("d/g", 4)];
+    for described in [true, false] {
+        let fixture = Fixture::new();
+        let (path, entries, name) =
+            if described { ("out", &entries[..], "out/d") } else { ("out/d/f", &[file("", 4)][..], "out/d") };
+        let mut destination = fixture.accept(path, WritePolicy::Overwrite, entries).unwrap();
+        for index in destination.file_indices().collect::<Vec<_>>() {
+            let stored = store(&mut destination, index, "data").unwrap();
+            destination.commit(&stored, &|| true).unwrap();
+            fs::rename(fixture.path(name), fixture.path("elsewhere")).unwrap();
+            fs::create_dir(fixture.path(name)).unwrap();
+            if described && index == 2 {
+                fs::remove_dir(fixture.path(name)).unwrap();
+                fs::rename(fixture.path("elsewhere"), fixture.path(name)).unwrap();
+            }
+        }
+        let failure = destination.finish(Algorithm::Xxh3, &|| true).unwrap_err();
+        assert!(failure.reason == Reason::IoError && failure.message.contains("moved"), "{failure}");
+        assert!(failure.message.contains("out/d in volume data"), "{failure}");
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What a further attempt goes on with, and what it does not.
 
 use super::*;
+use crate::volume::Memory;
+use crate::volume::identity::{self, Identity};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 const OVERWRITE: WritePolicy = WritePolicy::Overwrite;
@@ -25,7 +27,7 @@ fn first_attempt(fixture: &Fixture, entries: &[Entry], index: u32, durable: &str
     partial.sync_data().unwrap();
     destination.durable(index, durable.len() as u64, &digest_of(durable)).unwrap();
     partial.write_all(more.as_bytes()).unwrap();
-    destination.keep();
+    destination.keep(Keep::All);
 }
 
 #[test]
@@ -75,11 +77,22 @@ fn what_did_not_fit_once_is_forgotten() {
     partial.write_all(b"other bytes").unwrap();
     destination.durable(0, 5, &digest_of("other")).unwrap();
     destination.durable(0, 0, &digest_of("")).unwrap();
-    destination.keep();
+    destination.keep(Keep::All);
     drop(destination);
     drop(partial);
     assert!(!fixture.partial("").exists(), "it had nothing durable any more");
     let mut destination = fixture.accept("out", OVERWRITE, &entry(9, OLD, 7)).unwrap();
+    assert_eq!(destination.partial(0).unwrap().resume, None);
+    drop(destination);
+
+    // The attempt in between was killed: what it wrote is longer than what was durable, and is something else.
+    first_attempt(&fixture, &entry(9, OLD, 7), 0, "begun", "");
+    let mut destination = fixture.accept("out", OVERWRITE, &entry(9, OLD, 8)).unwrap();
+    destination.keep(Keep::All);
+    drop(destination);
+    let mut destination = fixture.open("out", OVERWRITE).unwrap();
+    fs::write(fixture.partial(""), "other bytes").unwrap();
+    accept(&mut destination, &entry(9, OLD, 7));
     assert_eq!(destination.partial(0).unwrap().resume, None);
 }
 
@@ -143,7 +156,7 @@ fn committed(fixture: &Fixture, policy: WritePolicy, entries: &[Entry], content:
         destination.commit(&stored, &|| true).unwrap();
     }
     destination.finish(Algorithm::Xxh3, &|| true).unwrap();
-    destination.keep();
+    destination.keep(Keep::All);
 }
 
 #[test]
@@ -180,9 +193,12 @@ fn without_a_journal_or_after_a_change_it_is_a_strangers() {
             let before = path.metadata().unwrap();
             File::options().write(true).open(&path).unwrap().write_all(b"atad").unwrap();
             // Put back is its time, but not that of the last change, as soon as the file system's clock has gone on.
-            while path.metadata().unwrap().ctime_nsec() == before.ctime_nsec() {
+            loop {
                 let file = File::options().write(true).open(&path).unwrap();
                 file.set_modified(before.modified().unwrap()).unwrap();
+                if path.metadata().unwrap().ctime_nsec() != before.ctime_nsec() {
+                    break;
+                }
             }
         }),
         ("replaced", |fixture| {
