@@ -2,10 +2,12 @@
 //! measurement that is impossible, or bytes that differ, are errors.
 
 mod contest;
+mod daemon;
 mod digest;
 mod document;
 mod files;
 mod goal;
+mod host;
 mod installed;
 mod iperf;
 mod jobs;

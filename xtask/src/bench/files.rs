@@ -1,8 +1,7 @@
 //! Suite `files`, D4 and D5: one large file and trees of small ones, from node to node through real agents, against what
 //! copies files otherwise. A job's time is from apply to Complete; every copy is compared with its source.
 
-mod daemon;
-mod peers;
+pub mod peers;
 mod tar;
 
 use std::cell::RefCell;

@@ -1,4 +1,4 @@
-//! iperf3 between two network namespaces: what one TCP stream can do there. The best options that it has for that.
+//! iperf3 from one node to another: what one TCP stream can do there. The best options that it has for that.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::namespaces::{Namespaces, RECEIVER};
+use super::host::Host;
 use super::owned::Owned;
 
 const STARTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// GB/s at the receiver.
-pub fn rate(spaces: &Namespaces, bytes: u64) -> Result<f64> {
-    let mut server = spaces.command(1, "iperf3");
+pub fn rate(from: Host, to: Host, bytes: u64) -> Result<f64> {
+    let mut server = to.command("iperf3");
     let server =
         Owned::start(server.args(["--server", "--one-off"]).stdin(Stdio::null()).stdout(Stdio::null()))?;
     let deadline = Instant::now() + STARTED_WITHIN;
     loop {
-        let mut client = spaces.command(0, "iperf3");
+        let mut client = from.command("iperf3");
         client.args([
             "--client",
-            RECEIVER,
+            &to.address(),
             "--bytes",
             &bytes.to_string(),
             "--length",

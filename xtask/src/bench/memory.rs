@@ -7,9 +7,10 @@ use anyhow::{Result, ensure};
 
 use super::contest::{Contest, Contestant};
 use super::goal::{Against, at_least};
+use super::host::Host;
 use super::installed::{is_installed, missing_note};
 use super::iperf;
-use super::namespaces::{DEVICE, Namespaces};
+use super::namespaces::{DEVICE, Namespaces, Speed};
 use super::program::{example, rate};
 use super::row::{Measured, Unit};
 use super::sizes::Sizes;
@@ -42,13 +43,13 @@ pub fn notes() -> Vec<String> {
 }
 
 fn between_namespaces(sizes: Sizes, rounds: usize) -> Result<Measured> {
-    let spaces = Namespaces::start()?;
+    let spaces = Namespaces::start(2, Speed::Free)?;
     let mib = (sizes.large >> 20).to_string();
     let ends = |name: &str, arguments: &[&str]| {
         let mut command = example(name);
         command.args(arguments).env("NIXL_TRANSFER_DEVICE", DEVICE);
-        command.env("NIXL_TRANSFER_SEND_WITH", spaces.enter(0));
-        rate(command.env("NIXL_TRANSFER_RECEIVE_WITH", spaces.enter(1)))
+        command.env("NIXL_TRANSFER_SEND_WITH", spaces.nodes()[0].enter().join(" "));
+        rate(command.env("NIXL_TRANSFER_RECEIVE_WITH", spaces.nodes()[1].enter().join(" ")))
     };
     let mut peers = vec![
         Contestant::rival(LOOP, || ends("raw", &[&mib, "polling"])),
@@ -56,7 +57,9 @@ fn between_namespaces(sizes: Sizes, rounds: usize) -> Result<Measured> {
     ];
     let has_iperf = is_installed(IPERF);
     if has_iperf {
-        peers.push(Contestant::reference(IPERF, || iperf::rate(&spaces, sizes.large)));
+        peers.push(Contestant::reference(IPERF, || {
+            iperf::rate(Host::Node(&spaces, 0), Host::Node(&spaces, 1), sizes.large)
+        }));
     }
     let contest = Contest {
         id: "D2",
