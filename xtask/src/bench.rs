@@ -3,6 +3,7 @@
 
 mod contest;
 mod daemon;
+mod data;
 mod digest;
 mod document;
 mod files;
@@ -12,6 +13,7 @@ mod installed;
 mod iperf;
 mod jobs;
 mod latency;
+mod link;
 mod machine;
 mod memory;
 mod namespaces;
@@ -82,8 +84,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Err(why) => notes.push(format!("Suite {} was not run: {why}.", suite.name())),
             Ok(()) => {
                 notes.extend(suite.notes());
-                let measured = suite.run(&place).with_context(|| format!("suite {}", suite.name()))?;
-                rows.extend(measured.iter().map(Row::of));
+                let results = suite.run(&place).with_context(|| format!("suite {}", suite.name()))?;
+                rows.extend(results.measured.iter().map(Row::of));
+                notes.extend(results.notes);
             }
         }
     }

@@ -65,7 +65,7 @@ impl RcloneHttp {
 }
 
 /// Returns when it listens.
-fn start(command: &mut Command, port: u16) -> Result<Owned> {
+pub fn start(command: &mut Command, port: u16) -> Result<Owned> {
     let daemon = Owned::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
     let deadline = Instant::now() + STARTED_WITHIN;
     // The sockets of the network namespace that it is in by now.

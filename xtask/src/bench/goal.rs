@@ -19,6 +19,8 @@ pub enum Bound {
     Times(f64),
     /// Ours is at most the peer's plus this, in the row's unit.
     AtMostPlus(f64),
+    /// Ours is at most so many times the peer's, which is another measurement of ours.
+    AtMostTimes(f64),
 }
 
 /// One condition; a goal is all of them together.
@@ -32,7 +34,8 @@ pub struct Clause {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     pub text: String,
-    /// The median over the rounds of how many times as good ours is, and the smallest and largest of them.
+    /// The median over the rounds of how many times as good ours is, and the smallest and largest of them; where the bound
+    /// is one from above, how many times as much.
     pub ratio: Option<(f64, (f64, f64))>,
     /// The same of how much more ours is, where the bound is a sum.
     pub more: Option<(f64, (f64, f64))>,
@@ -42,6 +45,10 @@ pub struct Judged {
 
 pub fn at_least(times: f64, against: Against) -> Clause {
     Clause { against, bound: Bound::Times(times) }
+}
+
+pub fn at_most(times: f64, other: &'static str) -> Clause {
+    Clause { against: Against::Peer(other), bound: Bound::AtMostTimes(times) }
 }
 
 /// All clauses of what was measured.
@@ -66,19 +73,25 @@ fn judge_clause(measured: &Measured, clause: Clause) -> Judged {
     let text = match clause.bound {
         Bound::Times(times) => format!("≥ {times} × {whom}"),
         Bound::AtMostPlus(more) => format!("≤ {whom} + {more} {}", measured.unit.text()),
+        Bound::AtMostTimes(times) => format!("≤ {times} × {whom}"),
     };
     let Some(peer) = opponent(measured, clause.against) else {
         return Judged { text, ratio: None, more: None, reached: None };
     };
-    let ratios = by_round(&measured.ours, &peer.values, |ours, theirs| match measured.unit.better() {
-        Better::Higher => ours / theirs,
-        Better::Lower => theirs / ours,
-    });
+    let as_much = matches!(clause.bound, Bound::AtMostTimes(_)) || measured.unit.better() == Better::Higher;
+    let ratios = by_round(
+        &measured.ours,
+        &peer.values,
+        |ours, theirs| {
+            if as_much { ours / theirs } else { theirs / ours }
+        },
+    );
     let differences = by_round(&measured.ours, &peer.values, |ours, theirs| ours - theirs);
     let summary = |values: &[f64]| (median(values), spread(values));
     let (holds, more) = match clause.bound {
         Bound::Times(times) => (median(&ratios) >= times, None),
         Bound::AtMostPlus(more) => (median(&differences) <= more, Some(summary(&differences))),
+        Bound::AtMostTimes(times) => (median(&ratios) <= times, None),
     };
     // A rival that was not measured might have been better: then what was reached is not known.
     let unknown = clause.against == Against::BestRival && !measured.missing.is_empty();
@@ -145,6 +158,12 @@ mod tests {
         );
         assert_eq!(all_reached(&judged), Some(true));
         row.goal = vec![plus(59.0)];
+        assert_eq!(all_reached(&judge(&row)), Some(false));
+        row.goal = vec![at_most(2.5, "floor")];
+        let judged = judge(&row);
+        assert_eq!((judged[0].text.as_str(), judged[0].ratio), ("≤ 2.5 × floor", Some((2.2, (2.0, 2.6)))));
+        assert_eq!(judged[0].reached, Some(true));
+        row.goal = vec![at_most(2.1, "floor")];
         assert_eq!(all_reached(&judge(&row)), Some(false));
         row.goal = vec![Clause { against: Against::BestRival, bound: Bound::Times(0.1) }];
         assert_eq!(judge(&row)[0].ratio.unwrap().0, 50.0 / 110.0, "the best of times is the shortest");

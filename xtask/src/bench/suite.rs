@@ -8,7 +8,9 @@ use clap::ValueEnum;
 use super::digest;
 use super::files;
 use super::latency;
+use super::link;
 use super::memory;
+use super::namespaces::Namespaces;
 use super::row::Measured;
 use super::sizes::Sizes;
 
@@ -22,14 +24,27 @@ pub enum Suite {
     Latency,
     /// D10: what digests cost.
     Digest,
-    /// D3: over a shaped link. Not built yet.
+    /// D3: over a shaped link. Needs root, for network namespaces.
     Link,
-    /// D6, D7: one to many. Not built yet.
+    /// D6, D7: one to many over shaped links. Needs root.
     Fanout,
-    /// D9: killed and resumed. Not built yet.
+    /// D9: killed and resumed. Needs root.
     Resume,
     /// C1 to C4: the control plane. Not built yet.
     Control,
+}
+
+/// What a suite has measured, and what is to be said about it.
+#[derive(Clone, Debug, Default)]
+pub struct Results {
+    pub measured: Vec<Measured>,
+    pub notes: Vec<String>,
+}
+
+impl From<Vec<Measured>> for Results {
+    fn from(measured: Vec<Measured>) -> Self {
+        Self { measured, notes: Vec::new() }
+    }
 }
 
 /// Where and how much.
@@ -57,10 +72,13 @@ impl Suite {
     }
 
     /// Why it cannot run here, if so.
-    pub fn can_run(self) -> Result<(), &'static str> {
+    pub fn can_run(self) -> Result<(), String> {
         match self {
             Self::Memory | Self::Files | Self::Latency | Self::Digest => Ok(()),
-            Self::Link | Self::Fanout | Self::Resume | Self::Control => Err("it is not built yet"),
+            Self::Link => {
+                Namespaces::possible().map_err(|why| format!("no network namespaces ({why}); it needs root"))
+            }
+            Self::Fanout | Self::Resume | Self::Control => Err("it is not built yet".to_owned()),
         }
     }
 
@@ -70,19 +88,20 @@ impl Suite {
             Self::Memory => memory::notes(),
             Self::Files => files::notes(),
             Self::Latency => latency::notes(),
-            Self::Digest => Vec::new(),
-            Self::Link | Self::Fanout | Self::Resume | Self::Control => Vec::new(),
+            Self::Link => link::notes(),
+            Self::Digest | Self::Fanout | Self::Resume | Self::Control => Vec::new(),
         }
     }
 
-    pub fn run(self, place: &Place) -> Result<Vec<Measured>> {
-        match self {
-            Self::Memory => memory::run(place.sizes, place.rounds),
-            Self::Files => files::run(place),
-            Self::Latency => latency::run(place),
-            Self::Digest => digest::run(place),
-            Self::Link | Self::Fanout | Self::Resume | Self::Control => bail!("it is not built yet"),
-        }
+    pub fn run(self, place: &Place) -> Result<Results> {
+        Ok(match self {
+            Self::Memory => memory::run(place.sizes, place.rounds)?.into(),
+            Self::Files => files::run(place)?.into(),
+            Self::Latency => latency::run(place)?.into(),
+            Self::Digest => digest::run(place)?.into(),
+            Self::Link => link::run(place)?.into(),
+            Self::Fanout | Self::Resume | Self::Control => bail!("it is not built yet"),
+        })
     }
 }
 
@@ -96,7 +115,7 @@ mod tests {
         for suite in Suite::ALL {
             assert!(!suite.name().is_empty());
             let place = Place { sizes: Sizes::QUICK, rounds: 1, directory: "/dev/shm".into() };
-            if suite.can_run().is_err() {
+            if suite.can_run().is_err_and(|why| why.contains("not built")) {
                 assert!(suite.run(&place).is_err(), "{} pretends", suite.name());
             }
         }

@@ -51,7 +51,7 @@ pub fn with_daemons<'a>(volumes: &'a Volumes, from: Host<'a>, to: Host<'a>) -> R
         let copy: Copy = Box::new(move |name| {
             let is_tree = volumes.a.join(name).is_dir();
             let mut command = to.command(RCLONE);
-            command.args(["--config", "", "--http-url", &server.url()]);
+            command.args(["--config", "", "--http-url", server.url()]);
             command.args(["--multi-thread-streams", "4", "--transfers", "4", "--no-traverse"]);
             // Without a question for the size and time of each file, which a stream per file does not need.
             command.args(is_tree.then_some("--http-no-head"));
