@@ -6,6 +6,7 @@ mod daemon;
 mod data;
 mod digest;
 mod document;
+mod fanout;
 mod files;
 mod goal;
 mod host;

@@ -40,7 +40,8 @@ impl Namespaces {
     pub fn possible() -> Result<(), String> {
         let tried = exec::output("unshare", &["--net", "--mount", "true"])
             .and_then(|_| exec::output("ip", &["-V"]))
-            .and_then(|_| exec::output("tc", &["-V"]));
+            .and_then(|_| exec::output("tc", &["-V"]))
+            .and_then(|_| exec::output("setpriv", &["--pdeathsig", "KILL", "true"]));
         tried.map(drop).map_err(|error| format!("{error:#}"))
     }
 

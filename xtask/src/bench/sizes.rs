@@ -4,6 +4,8 @@
 pub struct Sizes {
     /// Bytes of the one large thing.
     pub large: u64,
+    /// Bytes of what goes to many nodes at once.
+    pub fan: u64,
     /// How many small files.
     pub files: u64,
     /// Jobs of each round of the latency suite.
@@ -11,7 +13,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    pub const FULL: Self = Self { large: 1 << 30, files: 10_000, jobs: 20 };
+    pub const FULL: Self = Self { large: 1 << 30, fan: 512 << 20, files: 10_000, jobs: 20 };
     /// Says whether everything works; its figures say little.
-    pub const QUICK: Self = Self { large: 64 << 20, files: 500, jobs: 3 };
+    pub const QUICK: Self = Self { large: 64 << 20, fan: 64 << 20, files: 500, jobs: 3 };
 }

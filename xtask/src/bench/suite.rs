@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::ValueEnum;
 
 use super::digest;
+use super::fanout;
 use super::files;
 use super::latency;
 use super::link;
@@ -75,10 +76,10 @@ impl Suite {
     pub fn can_run(self) -> Result<(), String> {
         match self {
             Self::Memory | Self::Files | Self::Latency | Self::Digest => Ok(()),
-            Self::Link => {
+            Self::Link | Self::Fanout => {
                 Namespaces::possible().map_err(|why| format!("no network namespaces ({why}); it needs root"))
             }
-            Self::Fanout | Self::Resume | Self::Control => Err("it is not built yet".to_owned()),
+            Self::Resume | Self::Control => Err("it is not built yet".to_owned()),
         }
     }
 
@@ -89,7 +90,8 @@ impl Suite {
             Self::Files => files::notes(),
             Self::Latency => latency::notes(),
             Self::Link => link::notes(),
-            Self::Digest | Self::Fanout | Self::Resume | Self::Control => Vec::new(),
+            Self::Fanout => fanout::notes(),
+            Self::Digest | Self::Resume | Self::Control => Vec::new(),
         }
     }
 
@@ -100,7 +102,8 @@ impl Suite {
             Self::Latency => latency::run(place)?.into(),
             Self::Digest => digest::run(place)?.into(),
             Self::Link => link::run(place)?.into(),
-            Self::Fanout | Self::Resume | Self::Control => bail!("it is not built yet"),
+            Self::Fanout => fanout::run(place)?,
+            Self::Resume | Self::Control => bail!("it is not built yet"),
         })
     }
 }

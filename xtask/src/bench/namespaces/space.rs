@@ -1,4 +1,4 @@
-//! One network namespace: it lives as long as a process that holds it. UCX looks for devices in /sys, so each has its own
+//! One network namespace: it lives as long as a process that holds it, or that runs in it. UCX looks for devices in /sys, so each has its own
 //! there. Needs root.
 
 use std::process::{Command, Stdio};
@@ -49,11 +49,11 @@ impl Space {
         vec!["nsenter".into(), format!("--net={holder}/net"), format!("--mount={holder}/mnt")]
     }
 
-    /// A program in it.
+    /// A program in it, which the kernel kills when the thread that started it is gone: what runs in a namespace keeps it.
     pub fn command(&self, program: &str) -> Command {
         let enter = self.enter();
         let mut command = Command::new(&enter[0]);
-        command.args(&enter[1..]).arg(program);
+        command.args(&enter[1..]).args(["setpriv", "--pdeathsig", "KILL", program]);
         command
     }
 
