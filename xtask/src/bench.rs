@@ -20,6 +20,7 @@ mod memory;
 mod namespaces;
 mod owned;
 mod program;
+mod resume;
 mod row;
 mod sizes;
 mod statistics;

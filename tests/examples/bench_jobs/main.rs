@@ -6,11 +6,13 @@
 //! - `move FROM TO`, from node a to node b.
 //! - `fan HOW COUNT FROM TO`, from node a to so many others; the answer says how it was really done.
 //! - `fan-with-a-death HOW COUNT HALF FROM TO`, the same; when the second of them has HALF bytes its agent is killed.
+//! - `die BYTES FROM TO`, as `move`; when node b has so many bytes its worker is killed. The answer says what was counted.
 //! - `floor`, a move without anything being done, after the bodies of a job from `warm` to `warm`.
 
 mod floor;
 mod moves;
 mod place;
+mod resume;
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -52,6 +54,7 @@ async fn main() -> Result<()> {
                 let took = moves::fan_with_a_death(&mut cluster, &job, &receivers, half.parse()?).await?;
                 (took, String::new())
             }
+            ["die", bytes, from, to] => resume::die(&cluster, &name, bytes.parse()?, from, to).await?,
             ["floor"] => {
                 if floor.is_none() {
                     let real = moves::one(&cluster, "recorded", "warm", "warm").await?;

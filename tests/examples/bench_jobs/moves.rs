@@ -118,7 +118,8 @@ async fn succeeded(cluster: &Cluster, job: &str, mut nodes: BTreeSet<String>) ->
     Ok(())
 }
 
-async fn remove(cluster: &Cluster, name: &str) -> Result<()> {
+/// Deletes the job, and returns when nothing of it is left.
+pub async fn remove(cluster: &Cluster, name: &str) -> Result<()> {
     cluster.jobs().delete(name, &Default::default()).await?;
     cluster.wait_no_tasks(name, LONGEST).await
 }

@@ -10,6 +10,8 @@ pub enum Against {
     Peer(&'static str),
     /// The best of the rivals; references do not count.
     BestRival,
+    /// Nobody: the bound is a number.
+    Nobody,
 }
 
 /// What must hold.
@@ -21,6 +23,8 @@ pub enum Bound {
     AtMostPlus(f64),
     /// Ours is at most so many times the peer's, which is another measurement of ours.
     AtMostTimes(f64),
+    /// Ours is at most this, in the row's unit.
+    AtMost(f64),
 }
 
 /// One condition; a goal is all of them together.
@@ -39,6 +43,8 @@ pub struct Judged {
     pub ratio: Option<(f64, (f64, f64))>,
     /// The same of how much more ours is, where the bound is a sum.
     pub more: Option<(f64, (f64, f64))>,
+    /// The same of ours itself, where the bound is a number.
+    pub value: Option<(f64, (f64, f64))>,
     /// `None` when a peer that would decide it was not measured.
     pub reached: Option<bool>,
 }
@@ -49,6 +55,11 @@ pub fn at_least(times: f64, against: Against) -> Clause {
 
 pub fn at_most(times: f64, other: &'static str) -> Clause {
     Clause { against: Against::Peer(other), bound: Bound::AtMostTimes(times) }
+}
+
+/// In the row's unit.
+pub fn no_more_than(value: f64) -> Clause {
+    Clause { against: Against::Nobody, bound: Bound::AtMost(value) }
 }
 
 /// All clauses of what was measured.
@@ -69,14 +80,21 @@ fn judge_clause(measured: &Measured, clause: Clause) -> Judged {
     let whom = match clause.against {
         Against::Peer(name) => name,
         Against::BestRival => "best rival",
+        Against::Nobody => "",
     };
     let text = match clause.bound {
         Bound::Times(times) => format!("≥ {times} × {whom}"),
         Bound::AtMostPlus(more) => format!("≤ {whom} + {more} {}", measured.unit.text()),
         Bound::AtMostTimes(times) => format!("≤ {times} × {whom}"),
+        Bound::AtMost(value) => format!("≤ {value} {}", measured.unit.text()),
     };
+    let summary = |values: &[f64]| (median(values), spread(values));
+    if let Bound::AtMost(value) = clause.bound {
+        let reached = Some(median(&measured.ours) <= value);
+        return Judged { text, ratio: None, more: None, value: Some(summary(&measured.ours)), reached };
+    }
     let Some(peer) = opponent(measured, clause.against) else {
-        return Judged { text, ratio: None, more: None, reached: None };
+        return Judged { text, ratio: None, more: None, value: None, reached: None };
     };
     let as_much = matches!(clause.bound, Bound::AtMostTimes(_)) || measured.unit.better() == Better::Higher;
     let ratios = by_round(
@@ -87,20 +105,22 @@ fn judge_clause(measured: &Measured, clause: Clause) -> Judged {
         },
     );
     let differences = by_round(&measured.ours, &peer.values, |ours, theirs| ours - theirs);
-    let summary = |values: &[f64]| (median(values), spread(values));
     let (holds, more) = match clause.bound {
         Bound::Times(times) => (median(&ratios) >= times, None),
         Bound::AtMostPlus(more) => (median(&differences) <= more, Some(summary(&differences))),
         Bound::AtMostTimes(times) => (median(&ratios) <= times, None),
+        // Judged above.
+        Bound::AtMost(_) => (false, None),
     };
     // A rival that was not measured might have been better: then what was reached is not known.
     let unknown = clause.against == Against::BestRival && !measured.missing.is_empty();
     let reached = if holds && unknown { None } else { Some(holds) };
-    Judged { text, ratio: Some(summary(&ratios)), more, reached }
+    Judged { text, ratio: Some(summary(&ratios)), more, value: None, reached }
 }
 
 fn opponent(measured: &Measured, against: Against) -> Option<&Peer> {
     match against {
+        Against::Nobody => None,
         Against::Peer(name) => measured.peers.iter().find(|peer| peer.name == name),
         Against::BestRival => {
             let rivals = measured.peers.iter().filter(|peer| peer.rival);
@@ -143,6 +163,17 @@ mod tests {
         assert_eq!(judge(&row).iter().map(|clause| clause.reached).collect::<Vec<_>>(), [Some(true), None]);
         assert_eq!(all_reached(&judge(&row)), None);
         assert_eq!(all_reached(&[]), None, "without a goal nothing is reached");
+    }
+
+    #[test]
+    fn a_bound_may_be_a_number() {
+        let mut row = test_row(Unit::Mebibytes, &[3.0, 1.0, 2.0], &[]);
+        row.goal = vec![no_more_than(2.0)];
+        let judged = judge(&row);
+        assert_eq!((judged[0].text.as_str(), judged[0].value), ("≤ 2 MiB", Some((2.0, (1.0, 3.0)))));
+        assert_eq!(all_reached(&judged), Some(true));
+        row.goal = vec![no_more_than(1.9)];
+        assert_eq!(all_reached(&judge(&row)), Some(false));
     }
 
     #[test]

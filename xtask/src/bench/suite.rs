@@ -12,6 +12,7 @@ use super::latency;
 use super::link;
 use super::memory;
 use super::namespaces::Namespaces;
+use super::resume;
 use super::row::Measured;
 use super::sizes::Sizes;
 
@@ -76,10 +77,10 @@ impl Suite {
     pub fn can_run(self) -> Result<(), String> {
         match self {
             Self::Memory | Self::Files | Self::Latency | Self::Digest => Ok(()),
-            Self::Link | Self::Fanout => {
+            Self::Link | Self::Fanout | Self::Resume => {
                 Namespaces::possible().map_err(|why| format!("no network namespaces ({why}); it needs root"))
             }
-            Self::Resume | Self::Control => Err("it is not built yet".to_owned()),
+            Self::Control => Err("it is not built yet".to_owned()),
         }
     }
 
@@ -91,7 +92,8 @@ impl Suite {
             Self::Latency => latency::notes(),
             Self::Link => link::notes(),
             Self::Fanout => fanout::notes(),
-            Self::Digest | Self::Resume | Self::Control => Vec::new(),
+            Self::Resume => resume::notes(),
+            Self::Digest | Self::Control => Vec::new(),
         }
     }
 
@@ -103,7 +105,8 @@ impl Suite {
             Self::Digest => digest::run(place)?.into(),
             Self::Link => link::run(place)?.into(),
             Self::Fanout => fanout::run(place)?,
-            Self::Resume | Self::Control => bail!("it is not built yet"),
+            Self::Resume => resume::run(place)?,
+            Self::Control => bail!("it is not built yet"),
         })
     }
 }
