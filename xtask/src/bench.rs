@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: ours and the peers in turn on the same bytes, with goals. A goal that is missed is a result; a
 //! measurement that is impossible, or bytes that differ, are errors.
 
+mod asked;
 mod contest;
+mod control;
 mod daemon;
 mod data;
 mod digest;

@@ -7,12 +7,14 @@
 //! - `fan HOW COUNT FROM TO`, from node a to so many others; the answer says how it was really done.
 //! - `fan-with-a-death HOW COUNT HALF FROM TO`, the same; when the second of them has HALF bytes its agent is killed.
 //! - `die BYTES FROM TO`, as `move`; when node b has so many bytes its worker is killed. The answer says what was counted.
+//! - `writes COUNT FROM TO`, so many moves in a row: what the API server counted. `idle SECONDS`: the same of nothing.
 //! - `floor`, a move without anything being done, after the bodies of a job from `warm` to `warm`.
 
 mod floor;
 mod moves;
 mod place;
 mod resume;
+mod writes;
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -55,6 +57,8 @@ async fn main() -> Result<()> {
                 (took, String::new())
             }
             ["die", bytes, from, to] => resume::die(&cluster, &name, bytes.parse()?, from, to).await?,
+            ["writes", count, from, to] => writes::of_jobs(&cluster, &name, count.parse()?, from, to).await?,
+            ["idle", seconds] => writes::of_nothing(&cluster, seconds.parse()?).await?,
             ["floor"] => {
                 if floor.is_none() {
                     let real = moves::one(&cluster, "recorded", "warm", "warm").await?;
