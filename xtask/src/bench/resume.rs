@@ -27,13 +27,15 @@ use rsync::Rsync;
 
 const NAME: &str = "large";
 const PERCENT: u64 = 70;
+/// Of less than the goal allows nothing could be said.
+const SMALLEST: u64 = 256 << 20;
 /// In MiB.
 const GOAL: f64 = 64.0;
 /// Longer than a copy takes, with a deadline of an agent in it.
 const WITHIN: Duration = Duration::from_secs(120);
 
 pub fn run(place: &Place) -> Result<Results> {
-    let bytes = place.sizes.large;
+    let bytes = place.sizes.large.max(SMALLEST);
     ensure_memory(4 * bytes + (1 << 30))?;
     let data = ClusterDir::create(&place.directory.join("nixl-transfer-bench"), "resume")?;
     let volumes = Volumes { a: data.path().join("a"), b: data.path().join("b") };
