@@ -58,11 +58,12 @@ fn burst_and_memory(place: &Place) -> Result<Vec<Measured>> {
     let asked = RefCell::new(start(AGENTS)?);
     let (count, kept) = (place.sizes.burst, place.sizes.kept);
     let per_job = Cell::new(0.0);
-    let first = Cell::new(None);
     let memory = || -> Result<(f64, f64)> {
         let (_, numbers) = asked.borrow_mut().ask_numbers("memory")?;
         Ok((numbers.get("jobs")?, numbers.get("rss")?))
     };
+    // Before any burst: what a burst leaves behind in the heap counts, too.
+    let before = memory()?;
     let contest = Contest {
         id: "C1",
         case: format!("burst of {count} jobs of one hop, until all are Complete"),
@@ -70,9 +71,6 @@ fn burst_and_memory(place: &Place) -> Result<Vec<Measured>> {
         ours: Box::new(|| {
             let (took, numbers) = asked.borrow_mut().ask_numbers(&format!("burst {count}"))?;
             per_job.set(numbers.get("writes")? / count as f64);
-            if first.get().is_none() {
-                first.set(Some(memory()?));
-            }
             Ok(count as f64 / took.as_secs_f64())
         }),
         peers: vec![
@@ -99,7 +97,7 @@ fn burst_and_memory(place: &Place) -> Result<Vec<Measured>> {
         asked.borrow_mut().ask(&format!("burst {}", more.min(PART)))?;
     }
     step.done("");
-    let (before, after) = (first.get().unwrap_or_default(), memory()?);
+    let after = memory()?;
     let case = format!("operator's memory at {} jobs", after.0);
     measured.push(alone("C3", case, Unit::Mebibytes, vec![after.1 / MIB], 60.0));
     let case = format!("operator's memory from {} to {} jobs", before.0, after.0);
