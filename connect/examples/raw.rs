@@ -1,7 +1,7 @@
 //! A minimal NIXL loop to compare with: one process writes a ring of slots into another's, again and again, with no
 //! digest, no credit and nothing stored; the ring is compared once, after the end.
-//! `cargo run -p nixl-connect --example raw -- [MIB [default|polling]]`: with
-//! NIXL's default settings, or with its progress thread off. NIXL is found as in the example `stream`.
+//! `cargo run -p nixl-connect --example raw -- [MIB [default|polling [write|read]]]`: with NIXL's default settings, or with
+//! its progress thread off; the sender writes, or the receiver reads. NIXL is found as in the example `stream`.
 #![allow(unsafe_code)] // NIXL wants to know where memory is; the example says it in one place
 
 #[path = "ends/start.rs"]
@@ -108,8 +108,17 @@ fn agent(name: &str, arguments: &[String]) -> Outcome<(Agent, Backend, Arc<Arena
     Ok((agent, backend, Arc::new(Arena::new(CHUNK * SLOTS)?)))
 }
 
+/// Whether the active one reads what the other has, instead of writing to it.
+fn reads(arguments: &[String]) -> bool {
+    arguments.get(2).is_some_and(|operation| operation == "read")
+}
+
+/// The passive end. Its name is from writing; when it is read, it is the one that has the data.
 fn receive(arguments: &[String]) -> Outcome {
     let (agent, _backend, arena) = agent(RECEIVER, arguments)?;
+    if reads(arguments) {
+        Range(arena.clone()).fill();
+    }
     let _registered = agent.register_memory(&Range(arena.clone()), None)?;
     let metadata: String = agent.get_local_md()?.iter().map(|byte| format!("{byte:02x}")).collect();
     println!("{} {metadata}", arena.address());
@@ -119,7 +128,7 @@ fn receive(arguments: &[String]) -> Outcome {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         let _ = ended.send(());
     });
-    // The receiver has to make progress for what is written to it.
+    // It has to make progress for what the other does.
     let mut notifications = nixl_sys::NotificationMap::new()?;
     while end.try_recv().is_err() {
         agent.get_notifications(&mut notifications, None)?;
@@ -134,7 +143,10 @@ fn receive(arguments: &[String]) -> Outcome {
 fn send(arguments: &[String]) -> Outcome {
     let total = arguments.first().map_or(Ok(4096), |text| text.parse::<u64>())? << 20;
     let (agent, backend, arena) = agent("raw-sender", arguments)?;
-    Range(arena.clone()).fill();
+    let operation = if reads(arguments) { XferOp::Read } else { XferOp::Write };
+    if operation == XferOp::Write {
+        Range(arena.clone()).fill();
+    }
     let _registered = agent.register_memory(&Range(arena.clone()), None)?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
@@ -150,7 +162,7 @@ fn send(arguments: &[String]) -> Outcome {
         let (mut here, mut there) = (XferDescList::new(MemType::Dram)?, XferDescList::new(MemType::Dram)?);
         here.add_desc(arena.address() + slot * CHUNK, CHUNK, 0);
         there.add_desc(remote + slot * CHUNK, CHUNK, 0);
-        requests.push(agent.create_xfer_req(XferOp::Write, &here, &there, RECEIVER, Some(&options))?);
+        requests.push(agent.create_xfer_req(operation, &here, &there, RECEIVER, Some(&options))?);
     }
     let mut run = |bytes: u64| -> Outcome {
         let mut left = bytes / CHUNK as u64;
@@ -172,6 +184,9 @@ fn send(arguments: &[String]) -> Outcome {
     let since = Instant::now();
     run(total)?;
     let seconds = since.elapsed().as_secs_f64();
+    if !Range(arena).is_filled() {
+        return Err("wrong bytes are here".into());
+    }
     println!("sent {total} bytes in {seconds:.3} s: {:.2} GB/s", total as f64 / seconds / 1e9);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -25,6 +26,8 @@ pub struct Setup {
     agent_config: BTreeMap<String, Value>,
     volumes: BTreeMap<String, Vec<Volume>>,
     agent_binaries: BTreeMap<String, PathBuf>,
+    control_address: Option<IpAddr>,
+    agent_places: BTreeMap<String, (IpAddr, Vec<String>)>,
     operator_arguments: Vec<String>,
     controller_manager: bool,
     start_operator: bool,
@@ -44,6 +47,8 @@ impl Setup {
             agent_config: BTreeMap::new(),
             volumes: BTreeMap::new(),
             agent_binaries: BTreeMap::new(),
+            control_address: None,
+            agent_places: BTreeMap::new(),
             operator_arguments: vec!["--backoff-base-seconds=1".into()],
             controller_manager: false,
             start_operator: true,
@@ -75,6 +80,18 @@ impl Setup {
         self
     }
 
+    /// Where the API server listens, instead of the loopback address: for agents that have a loopback of their own.
+    pub fn control_address(mut self, address: IpAddr) -> Self {
+        self.control_address = Some(address);
+        self
+    }
+
+    /// An agent in a network namespace: its address there, and the command that enters it and becomes the agent.
+    pub fn agent_place(mut self, node: &str, address: IpAddr, enter: Vec<String>) -> Self {
+        self.agent_places.insert(node.into(), (address, enter));
+        self
+    }
+
     /// An argument for the operator's command line.
     pub fn operator_argument(mut self, argument: &str) -> Self {
         self.operator_arguments.push(argument.into());
@@ -100,6 +117,7 @@ impl Setup {
         let dir = ClusterDir::create(&parent, "cluster")?;
         let mut options = ControlPlaneOptions::new(Assets::find()?);
         options.controller_manager = self.controller_manager;
+        options.address = self.control_address.unwrap_or(options.address);
         for (name, labels) in &self.nodes {
             options = options.node(name, labels);
         }
@@ -112,6 +130,9 @@ impl Setup {
             options.extra_config = self.agent_config.get(name).cloned().unwrap_or_else(|| json!({}));
             if let Some(volumes) = self.volumes.get(name) {
                 options.volumes.clone_from(volumes);
+            }
+            if let Some((address, enter)) = self.agent_places.get(name) {
+                (options.address, options.start_with) = (*address, enter.clone());
             }
             let agent = Agent::start(&cluster.dir, &cluster.plane, options)?;
             cluster.agents.insert(name.clone(), agent);

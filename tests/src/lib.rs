@@ -2,6 +2,7 @@
 //! processes; real files, real NIXL over loopback. What the architecture promises is checked here, not assumed.
 
 pub mod cluster;
+pub mod copies;
 pub mod data;
 pub mod jobs;
 pub mod rules;

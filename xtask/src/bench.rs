@@ -1,20 +1,28 @@
 //! `cargo xtask bench`: ours and the peers in turn on the same bytes, with goals. A goal that is missed is a result; a
 //! measurement that is impossible, or bytes that differ, are errors.
 
+mod asked;
 mod contest;
+mod control;
+mod daemon;
+mod data;
 mod digest;
 mod document;
+mod fanout;
 mod files;
 mod goal;
+mod host;
 mod installed;
 mod iperf;
 mod jobs;
 mod latency;
+mod link;
 mod machine;
 mod memory;
 mod namespaces;
 mod owned;
 mod program;
+mod resume;
 mod row;
 mod sizes;
 mod statistics;
@@ -80,8 +88,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Err(why) => notes.push(format!("Suite {} was not run: {why}.", suite.name())),
             Ok(()) => {
                 notes.extend(suite.notes());
-                let measured = suite.run(&place).with_context(|| format!("suite {}", suite.name()))?;
-                rows.extend(measured.iter().map(Row::of));
+                let results = suite.run(&place).with_context(|| format!("suite {}", suite.name()))?;
+                rows.extend(results.measured.iter().map(Row::of));
+                notes.extend(results.notes);
             }
         }
     }

@@ -3,6 +3,8 @@
 mod config;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +15,7 @@ use serde_json::Value;
 
 use crate::cluster_dir::{ClusterDir, Registry, private_dir};
 use crate::control_plane::ControlPlane;
-use crate::http::http_get;
+use crate::http::http_get_at;
 use crate::identity::{agent_user, write_secret};
 use crate::ports::free_port;
 use crate::process::{Launch, Process};
@@ -48,6 +50,10 @@ pub struct AgentOptions {
     /// Merged over the generated configuration: objects by key, anything else replaced, null removes.
     pub extra_config: Value,
     pub environment: Vec<(String, String)>,
+    /// A command that ends by becoming another one, such as `nsenter`: it is given the agent's. Empty: none.
+    pub start_with: Vec<String>,
+    /// Where it serves `/readyz` and `/metrics`: reachable for this process.
+    pub address: IpAddr,
     pub ready_within: Duration,
 }
 
@@ -61,6 +67,8 @@ impl AgentOptions {
             volumes: vec![Volume::new("data")],
             extra_config: Value::Null,
             environment: Vec::new(),
+            start_with: Vec::new(),
+            address: Ipv4Addr::LOCALHOST.into(),
             ready_within: Duration::from_secs(20),
         }
     }
@@ -75,7 +83,7 @@ pub struct Agent {
     node: String,
     config: PathBuf,
     volumes: BTreeMap<String, PathBuf>,
-    port: u16,
+    serves: SocketAddr,
     ready_within: Duration,
 }
 
@@ -90,14 +98,17 @@ impl Agent {
             private_dir(&path)?;
             volumes.insert(volume.name.clone(), path);
         }
-        let port = free_port()?;
+        let serves = SocketAddr::from((options.address, free_port()?));
         let config = directory.join("agent.yaml");
         let kubeconfig = plane.kubeconfig(&agent_user(&options.node));
-        write_secret(&config, &config::render(&options, &kubeconfig, port, &volumes))?;
+        write_secret(&config, &config::render(&options, &kubeconfig, serves, &volumes))?;
+        let mut words: Vec<OsString> = options.start_with.iter().map(Into::into).collect();
+        words.push(options.binary.into_os_string());
+        words.extend(["control".into(), "--config".into(), config.clone().into_os_string()]);
         let launch = Launch {
             name: format!("agent-{}", options.node),
-            program: options.binary,
-            arguments: vec!["control".into(), "--config".into(), config.clone().into_os_string()],
+            program: words.remove(0).into(),
+            arguments: words,
             environment: options.environment.into_iter().map(|(name, value)| (name, value.into())).collect(),
             log: directory.join("agent.log"),
             directory,
@@ -106,7 +117,7 @@ impl Agent {
         let registry = plane.registry().clone();
         let process = Some(Process::start(&launch, &registry)?);
         let ready_within = options.ready_within;
-        Ok(Self { process, launch, registry, node: options.node, config, volumes, port, ready_within })
+        Ok(Self { process, launch, registry, node: options.node, config, volumes, serves, ready_within })
     }
 
     /// Where the agent of `node` will keep its things, so that data can be written before it is started
@@ -120,13 +131,13 @@ impl Agent {
         let process =
             self.process.as_ref().with_context(|| format!("the agent of {} was stopped", self.node))?;
         process.wait_ready(Instant::now() + self.ready_within, || {
-            http_get(self.port, "/readyz", Duration::from_secs(2)).is_ok_and(|(status, _)| status == 200)
+            http_get_at(self.serves, "/readyz", Duration::from_secs(2)).is_ok_and(|(status, _)| status == 200)
         })
     }
 
     /// The text of `/metrics`.
     pub fn metrics(&self) -> Result<String> {
-        Ok(http_get(self.port, "/metrics", Duration::from_secs(5))?.1)
+        Ok(http_get_at(self.serves, "/metrics", Duration::from_secs(5))?.1)
     }
 
     /// Launcher and workers: everything below the agent, parents first.
@@ -197,7 +208,7 @@ impl Agent {
 
     /// Where `/readyz`, `/healthz` and `/metrics` are served.
     pub fn port(&self) -> u16 {
-        self.port
+        self.serves.port()
     }
 
     pub(crate) fn leave(mut self) {

@@ -5,6 +5,7 @@ mod programs;
 mod seed;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,8 @@ pub struct ControlPlaneOptions {
     pub later_nodes: Vec<String>,
     pub manifests: Manifests,
     pub tie: Tie,
+    /// Where the API server listens, and the name that clients know it by.
+    pub address: IpAddr,
     /// How long all of it may take to be ready.
     pub ready_within: Duration,
 }
@@ -84,6 +87,7 @@ impl ControlPlaneOptions {
             later_nodes: Vec::new(),
             manifests: Manifests::of_repository(),
             tie: Tie::DiesWithParent,
+            address: Ipv4Addr::LOCALHOST.into(),
             ready_within: Duration::from_secs(60),
         }
     }
@@ -213,7 +217,7 @@ impl ControlPlane {
         }
     }
 
-    /// The port of the API server on 127.0.0.1.
+    /// The port of the API server.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -254,9 +258,9 @@ impl ControlPlane {
             let process = Process::start(&self.programs.api_server(self.port), &self.registry)?;
             // The certificate is written before the port is bound.
             let certificate = self.programs.certificate();
-            let listening = process.wait_ready(deadline, || {
-                certificate.exists() && std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-            });
+            let at = SocketAddr::from((self.options.address, self.port));
+            let listening =
+                process.wait_ready(deadline, || certificate.exists() && TcpStream::connect(at).is_ok());
             match listening {
                 Ok(()) => {
                     self.api_server = Some(process);
@@ -277,7 +281,7 @@ impl ControlPlane {
         let chain = std::fs::read_to_string(self.programs.certificate())?;
         let authority = self.directory.join("ca.crt");
         std::fs::write(&authority, last_certificate(&chain).context("the API server wrote no certificate")?)?;
-        let server = format!("https://127.0.0.1:{}", self.port);
+        let server = format!("https://{}", SocketAddr::from((self.options.address, self.port)));
         for identity in identities {
             let path = self.kubeconfig(&identity.user);
             write_secret(&path, &identity::kubeconfig(identity, &server, &authority))?;

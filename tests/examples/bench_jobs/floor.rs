@@ -6,19 +6,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream::select};
 use kube::{
-    Api, Client, ResourceExt,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    ResourceExt,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, wait::await_condition, watcher},
 };
-use nixl_transfer_tests::{Cluster, cluster::NAMESPACE};
+use nixl_transfer_tests::{
+    Cluster,
+    copies::{self, Objects, object, objects},
+};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::LONGEST;
-
-const GROUP: &str = "floor.nixl-transfer.io";
-
-type Objects = Api<DynamicObject>;
 
 /// The kinds and the actors. They end with it.
 pub struct Floor {
@@ -31,19 +30,7 @@ pub struct Floor {
 impl Floor {
     /// `job` and `task` are those of a job that is Complete.
     pub async fn start(cluster: &Cluster, job: Value, task: Value) -> Result<Self> {
-        for definition in nixl_transfer_crds::definitions() {
-            let mut definition = serde_json::to_value(definition)?;
-            let plural = definition["spec"]["names"]["plural"].as_str().context("a plural")?.to_owned();
-            let name = format!("{plural}.{GROUP}");
-            definition["metadata"]["name"] = json!(name);
-            definition["spec"]["group"] = json!(GROUP);
-            // The real ones have the short names.
-            definition["spec"]["names"]["shortNames"] = json!([]);
-            definition["spec"]["names"]["categories"] = json!([]);
-            cluster.plane.apply_text(&definition.to_string())?;
-            let established = ["wait", "--for=condition=Established", "--timeout=30s", "crd"];
-            cluster.plane.kubectl(&[&established[..], &[name.as_str()]].concat())?;
-        }
+        copies::define(cluster)?;
         let objects = |kind| objects(cluster.client(), kind);
         let mut actors = JoinSet::new();
         actors.spawn(operate(objects("TransferJob"), objects("TransferTask"), job.clone(), task.clone()));
@@ -118,27 +105,6 @@ async fn status(api: &Objects, name: &str, status: Value) -> Result<()> {
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
         answer => Ok(answer.map(drop)?),
     }
-}
-
-fn objects(client: Client, kind: &str) -> Objects {
-    Api::namespaced_with(client, NAMESPACE, &resource(kind))
-}
-
-fn resource(kind: &str) -> ApiResource {
-    let plural = format!("{}s", kind.to_lowercase());
-    let api_version = format!("{GROUP}/v1alpha1");
-    ApiResource { group: GROUP.into(), version: "v1alpha1".into(), api_version, kind: kind.into(), plural }
-}
-
-/// A new object with the labels and the spec of a real one.
-fn object(kind: &str, name: &str, like: &Value) -> Result<DynamicObject> {
-    let labels = &like["metadata"]["labels"];
-    Ok(serde_json::from_value(json!({
-        "apiVersion": format!("{GROUP}/v1alpha1"),
-        "kind": kind,
-        "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
-        "spec": like["spec"],
-    }))?)
 }
 
 fn phase(job: &DynamicObject) -> Option<&str> {

@@ -1,73 +1,78 @@
-//! The jobs of `cargo xtask bench`: a cluster of two nodes that moves what its standard input says, and answers each line
-//! with the nanoseconds that were taken. It ends with its input. The measured program only; who wins is decided there.
+//! The jobs of `cargo xtask bench`: a cluster that moves what its standard input says, and answers each line with the
+//! nanoseconds that were taken. It ends with its input. The measured program only; who wins is decided there.
 //!
-//! `bench_jobs DIRECTORY`: the nodes' volumes are `a` and `b` in it. Lines: `move FROM TO`, from node a to node b; and
-//! `floor`, the same without anything being done, after the bodies of a job from `warm` to `warm`.
+//! `bench_jobs DIRECTORY [PLACE]`: each node's volume is the directory of its name in it. `PLACE` says where the nodes are
+//! (`place.rs`). Lines:
+//! - `move FROM TO`, from node a to node b.
+//! - `fan HOW COUNT FROM TO`, from node a to so many others; the answer says how it was really done.
+//! - `fan-with-a-death HOW COUNT HALF FROM TO`, the same; when the second of them has HALF bytes its agent is killed.
+//! - `die BYTES FROM TO`, as `move`; when node b has so many bytes its worker is killed. The answer says what was counted.
+//! - `writes COUNT FROM TO`, so many moves in a row: what the API server counted. `idle SECONDS`: the same of nothing.
+//! - `floor`, a move without anything being done, after the bodies of a job from `warm` to `warm`.
 
 mod floor;
+mod moves;
+mod place;
+mod resume;
+mod writes;
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use devcluster::Volume;
 use floor::Floor;
-use nixl_transfer_tests::{Cluster, Setup, jobs::one_to_one};
-use serde_json::Value;
+use place::Place;
 
 /// Longer than anything takes that is worth measuring.
-const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST: Duration = Duration::from_secs(240);
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let directory = PathBuf::from(std::env::args_os().nth(1).context("no directory")?);
-    let volume = |node: &str| {
-        let mut volume = Volume::new("data");
-        volume.path = Some(directory.join(node));
-        vec![volume]
-    };
-    let cluster =
-        Setup::nodes(&["a", "b"]).volumes("a", volume("a")).volumes("b", volume("b")).start().await?;
+    let mut arguments = std::env::args().skip(1);
+    let directory = PathBuf::from(arguments.next().context("no directory")?);
+    let place = Place::parse(arguments.next().as_deref())?;
+    let mut cluster = place.start(&directory).await?;
     say("ready")?;
     let (mut number, mut floor) = (0, None);
     let mut line = String::new();
     while std::io::stdin().lock().read_line(&mut line)? > 0 {
         number += 1;
-        let took = match line.split_whitespace().collect::<Vec<_>>()[..] {
-            ["move", from, to] => move_one(&cluster, &format!("job-{number}"), from, to).await?.took,
+        let name = format!("job-{number}");
+        let receivers = |count: &str| -> Result<Vec<String>> {
+            let count: usize = count.parse()?;
+            Ok(place.names.get(1..=count).context("more receivers than nodes")?.to_vec())
+        };
+        let (took, more) = match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["move", from, to] => (moves::one(&cluster, &name, from, to).await?.took, String::new()),
+            ["fan", how, count, from, to] => {
+                let job = moves::fan(&name, how, &receivers(count)?, from, to);
+                let moved = moves::complete(&cluster, &job).await?;
+                (moved.took, format!(" {}", moved.fan_out()))
+            }
+            ["fan-with-a-death", how, count, half, from, to] => {
+                let receivers = receivers(count)?;
+                let job = moves::fan(&name, how, &receivers, from, to);
+                let took = moves::fan_with_a_death(&mut cluster, &job, &receivers, half.parse()?).await?;
+                (took, String::new())
+            }
+            ["die", bytes, from, to] => resume::die(&cluster, &name, bytes.parse()?, from, to).await?,
+            ["writes", count, from, to] => writes::of_jobs(&cluster, &name, count.parse()?, from, to).await?,
+            ["idle", seconds] => writes::of_nothing(&cluster, seconds.parse()?).await?,
             ["floor"] => {
                 if floor.is_none() {
-                    let real = move_one(&cluster, "recorded", "warm", "warm").await?;
-                    floor = Some(Floor::start(&cluster, real.job, real.task).await?);
+                    let real = moves::one(&cluster, "recorded", "warm", "warm").await?;
+                    let (job, task) = (serde_json::to_value(real.job)?, serde_json::to_value(real.task)?);
+                    floor = Some(Floor::start(&cluster, job, task).await?);
                 }
-                floor.as_ref().context("set above")?.run(&format!("job-{number}")).await?
+                (floor.as_ref().context("set above")?.run(&name).await?, String::new())
             }
             _ => bail!("{line:?} is nothing to do"),
         };
-        say(&format!("took {}", took.as_nanos()))?;
+        say(&format!("took {}{more}", took.as_nanos()))?;
         line.clear();
     }
     Ok(())
-}
-
-struct Moved {
-    took: Duration,
-    job: Value,
-    task: Value,
-}
-
-/// Apply to Complete. The job is deleted afterwards, and gone when this returns, so that all start alike.
-async fn move_one(cluster: &Cluster, name: &str, from: &str, to: &str) -> Result<Moved> {
-    let job = serde_json::from_value(one_to_one(name, ("a", from), ("b", to)))?;
-    let since = Instant::now();
-    cluster.jobs().create(&Default::default(), &job).await?;
-    let job = cluster.wait_complete(name, LONGEST).await?;
-    let took = since.elapsed();
-    let task = cluster.tasks_of(name).await?.pop().context("a job has a task")?;
-    cluster.jobs().delete(name, &Default::default()).await?;
-    cluster.wait_no_tasks(name, LONGEST).await?;
-    Ok(Moved { took, job: serde_json::to_value(job)?, task: serde_json::to_value(task)? })
 }
 
 fn say(line: &str) -> Result<()> {

@@ -1,19 +1,18 @@
 //! Suite `files`, D4 and D5: one large file and trees of small ones, from node to node through real agents, against what
 //! copies files otherwise. A job's time is from apply to Complete; every copy is compared with its source.
 
-mod daemon;
-mod peers;
+pub mod peers;
 mod tar;
 
 use std::cell::RefCell;
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use devcluster::ClusterDir;
 
 use super::contest::{Contest, Contestant};
+use super::data::{remove, touch_memory};
 use super::goal::{Against, Clause, at_least};
 use super::jobs::Jobs;
 use super::row::{Measured, Unit};
@@ -113,27 +112,4 @@ impl Case {
         Contest { id, case, unit, ours: Box::new(ours), peers, missing: peers::missing(), goal }
             .run(place.rounds)
     }
-}
-
-/// Writes and removes a file, so that the memory beneath what is written next has been used before: on a virtual machine
-/// the first touch of a page costs more than anything that is measured.
-fn touch_memory(directory: &Path, bytes: u64) -> Result<()> {
-    let path = directory.join("touched");
-    let mut file = fs::File::create(&path)?;
-    let block = vec![1; 1 << 20];
-    for _ in 0..bytes >> 20 {
-        file.write_all(&block)?;
-    }
-    drop(file);
-    Ok(fs::remove_file(path)?)
-}
-
-fn remove(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        fs::remove_dir_all(path)?
-    } else {
-        fs::remove_file(path)?
-    }
-    ensure!(!path.exists(), "{} is still there", path.display());
-    Ok(())
 }

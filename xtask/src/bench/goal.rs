@@ -10,6 +10,8 @@ pub enum Against {
     Peer(&'static str),
     /// The best of the rivals; references do not count.
     BestRival,
+    /// Nobody: the bound is a number.
+    Nobody,
 }
 
 /// What must hold.
@@ -19,6 +21,10 @@ pub enum Bound {
     Times(f64),
     /// Ours is at most the peer's plus this, in the row's unit.
     AtMostPlus(f64),
+    /// Ours is at most so many times the peer's, which is another measurement of ours.
+    AtMostTimes(f64),
+    /// Ours is at most this, in the row's unit.
+    AtMost(f64),
 }
 
 /// One condition; a goal is all of them together.
@@ -32,16 +38,28 @@ pub struct Clause {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     pub text: String,
-    /// The median over the rounds of how many times as good ours is, and the smallest and largest of them.
+    /// The median over the rounds of how many times as good ours is, and the smallest and largest of them; where the bound
+    /// is one from above, how many times as much.
     pub ratio: Option<(f64, (f64, f64))>,
     /// The same of how much more ours is, where the bound is a sum.
     pub more: Option<(f64, (f64, f64))>,
+    /// The same of ours itself, where the bound is a number.
+    pub value: Option<(f64, (f64, f64))>,
     /// `None` when a peer that would decide it was not measured.
     pub reached: Option<bool>,
 }
 
 pub fn at_least(times: f64, against: Against) -> Clause {
     Clause { against, bound: Bound::Times(times) }
+}
+
+pub fn at_most(times: f64, other: &'static str) -> Clause {
+    Clause { against: Against::Peer(other), bound: Bound::AtMostTimes(times) }
+}
+
+/// In the row's unit.
+pub fn no_more_than(value: f64) -> Clause {
+    Clause { against: Against::Nobody, bound: Bound::AtMost(value) }
 }
 
 /// All clauses of what was measured.
@@ -62,32 +80,47 @@ fn judge_clause(measured: &Measured, clause: Clause) -> Judged {
     let whom = match clause.against {
         Against::Peer(name) => name,
         Against::BestRival => "best rival",
+        Against::Nobody => "",
     };
     let text = match clause.bound {
         Bound::Times(times) => format!("≥ {times} × {whom}"),
         Bound::AtMostPlus(more) => format!("≤ {whom} + {more} {}", measured.unit.text()),
+        Bound::AtMostTimes(times) => format!("≤ {times} × {whom}"),
+        Bound::AtMost(value) => format!("≤ {value} {}", measured.unit.text()),
     };
-    let Some(peer) = opponent(measured, clause.against) else {
-        return Judged { text, ratio: None, more: None, reached: None };
-    };
-    let ratios = by_round(&measured.ours, &peer.values, |ours, theirs| match measured.unit.better() {
-        Better::Higher => ours / theirs,
-        Better::Lower => theirs / ours,
-    });
-    let differences = by_round(&measured.ours, &peer.values, |ours, theirs| ours - theirs);
     let summary = |values: &[f64]| (median(values), spread(values));
+    if let Bound::AtMost(value) = clause.bound {
+        let reached = Some(median(&measured.ours) <= value);
+        return Judged { text, ratio: None, more: None, value: Some(summary(&measured.ours)), reached };
+    }
+    let Some(peer) = opponent(measured, clause.against) else {
+        return Judged { text, ratio: None, more: None, value: None, reached: None };
+    };
+    let as_much = matches!(clause.bound, Bound::AtMostTimes(_)) || measured.unit.better() == Better::Higher;
+    let ratios = by_round(
+        &measured.ours,
+        &peer.values,
+        |ours, theirs| {
+            if as_much { ours / theirs } else { theirs / ours }
+        },
+    );
+    let differences = by_round(&measured.ours, &peer.values, |ours, theirs| ours - theirs);
     let (holds, more) = match clause.bound {
         Bound::Times(times) => (median(&ratios) >= times, None),
         Bound::AtMostPlus(more) => (median(&differences) <= more, Some(summary(&differences))),
+        Bound::AtMostTimes(times) => (median(&ratios) <= times, None),
+        // Judged above.
+        Bound::AtMost(_) => (false, None),
     };
     // A rival that was not measured might have been better: then what was reached is not known.
     let unknown = clause.against == Against::BestRival && !measured.missing.is_empty();
     let reached = if holds && unknown { None } else { Some(holds) };
-    Judged { text, ratio: Some(summary(&ratios)), more, reached }
+    Judged { text, ratio: Some(summary(&ratios)), more, value: None, reached }
 }
 
 fn opponent(measured: &Measured, against: Against) -> Option<&Peer> {
     match against {
+        Against::Nobody => None,
         Against::Peer(name) => measured.peers.iter().find(|peer| peer.name == name),
         Against::BestRival => {
             let rivals = measured.peers.iter().filter(|peer| peer.rival);
@@ -133,6 +166,17 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_may_be_a_number() {
+        let mut row = test_row(Unit::Mebibytes, &[3.0, 1.0, 2.0], &[]);
+        row.goal = vec![no_more_than(2.0)];
+        let judged = judge(&row);
+        assert_eq!((judged[0].text.as_str(), judged[0].value), ("≤ 2 MiB", Some((2.0, (1.0, 3.0)))));
+        assert_eq!(all_reached(&judged), Some(true));
+        row.goal = vec![no_more_than(1.9)];
+        assert_eq!(all_reached(&judge(&row)), Some(false));
+    }
+
+    #[test]
     fn less_time_is_better_and_a_bound_may_be_a_sum() {
         let mut row =
             test_row(Unit::Milliseconds, &[100.0, 110.0, 130.0], &[("floor", 50.0), ("agents", 500.0)]);
@@ -145,6 +189,12 @@ mod tests {
         );
         assert_eq!(all_reached(&judged), Some(true));
         row.goal = vec![plus(59.0)];
+        assert_eq!(all_reached(&judge(&row)), Some(false));
+        row.goal = vec![at_most(2.5, "floor")];
+        let judged = judge(&row);
+        assert_eq!((judged[0].text.as_str(), judged[0].ratio), ("≤ 2.5 × floor", Some((2.2, (2.0, 2.6)))));
+        assert_eq!(judged[0].reached, Some(true));
+        row.goal = vec![at_most(2.1, "floor")];
         assert_eq!(all_reached(&judge(&row)), Some(false));
         row.goal = vec![Clause { against: Against::BestRival, bound: Bound::Times(0.1) }];
         assert_eq!(judge(&row)[0].ratio.unwrap().0, 50.0 / 110.0, "the best of times is the shortest");

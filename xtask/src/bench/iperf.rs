@@ -1,43 +1,28 @@
-//! iperf3 between two network namespaces: what one TCP stream can do there. The best options that it has for that.
+//! iperf3 from one node to another: what one TCP stream can do there. The best options that it has for that.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use devcluster::free_port;
 use serde_json::Value;
 
-use super::namespaces::{Namespaces, RECEIVER};
-use super::owned::Owned;
-
-const STARTED_WITHIN: Duration = Duration::from_secs(10);
+use super::daemon;
+use super::host::Host;
 
 /// GB/s at the receiver.
-pub fn rate(spaces: &Namespaces, bytes: u64) -> Result<f64> {
-    let mut server = spaces.command(1, "iperf3");
-    let server =
-        Owned::start(server.args(["--server", "--one-off"]).stdin(Stdio::null()).stdout(Stdio::null()))?;
-    let deadline = Instant::now() + STARTED_WITHIN;
-    loop {
-        let mut client = spaces.command(0, "iperf3");
-        client.args([
-            "--client",
-            RECEIVER,
-            "--bytes",
-            &bytes.to_string(),
-            "--length",
-            "1M",
-            "--zerocopy",
-            "--json",
-        ]);
-        let output = client.stdin(Stdio::null()).output()?;
-        if output.status.success() {
-            server.wait(STARTED_WITHIN)?;
-            return received(&serde_json::from_slice(&output.stdout)?);
-        }
-        // It does not listen yet.
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(Instant::now() < deadline && !server.has_ended(Duration::from_millis(20))?, "iperf3: {said}");
-    }
+pub fn rate(from: Host, to: Host, bytes: u64) -> Result<f64> {
+    let (address, port) = (to.address(), free_port()?);
+    let place = ["--port", &port.to_string()];
+    let mut server = to.command("iperf3");
+    let server = daemon::start(server.args(["--server", "--one-off", "--bind", &address]).args(place), port)?;
+    let mut client = from.command("iperf3");
+    client.args(["--client", &address, "--bytes", &bytes.to_string()]).args(place);
+    let output = client.args(["--length", "1M", "--zerocopy", "--json"]).stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "iperf3: {said}");
+    // One that serves nobody any more is of no use, however it ends.
+    drop(server);
+    received(&serde_json::from_str(&said)?)
 }
 
 fn received(report: &Value) -> Result<f64> {

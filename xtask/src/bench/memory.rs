@@ -7,9 +7,10 @@ use anyhow::{Result, ensure};
 
 use super::contest::{Contest, Contestant};
 use super::goal::{Against, at_least};
+use super::host::Host;
 use super::installed::{is_installed, missing_note};
 use super::iperf;
-use super::namespaces::{DEVICE, Namespaces};
+use super::namespaces::{DEVICE, Namespaces, Speed};
 use super::program::{example, rate};
 use super::row::{Measured, Unit};
 use super::sizes::Sizes;
@@ -19,10 +20,12 @@ const LOOP: &str = "NIXL loop";
 
 /// The loop as NIXL comes, with its progress thread.
 const DEFAULTS: &str = "NIXL loop (defaults)";
+/// That loop, but the receiver reads.
+const READS: &str = "NIXL loop (READ)";
 const IPERF: &str = "iperf3";
 
 pub fn run(sizes: Sizes, rounds: usize) -> Result<Vec<Measured>> {
-    let mut measured = vec![one_host(sizes, rounds)?];
+    let mut measured = vec![one_host(sizes, rounds)?, regions(sizes, rounds)?];
     if Namespaces::possible().is_ok() {
         measured.push(between_namespaces(sizes, rounds)?);
     }
@@ -31,7 +34,9 @@ pub fn run(sizes: Sizes, rounds: usize) -> Result<Vec<Measured>> {
 
 pub fn notes() -> Vec<String> {
     let mut notes = vec![
-        "D1 from region to region without staging and D2 with a loop of READs are not built yet.".to_owned(),
+        "D1 from region to region: one Write into a Writable of the whole size, nothing staged and no digest. The loops have \
+         a ring of 8 MiB, which stays in the processor's cache."
+            .to_owned(),
     ];
     if let Err(why) = Namespaces::possible() {
         notes.push(format!("D2 was not run: no network namespaces ({why}); it needs root."));
@@ -42,21 +47,24 @@ pub fn notes() -> Vec<String> {
 }
 
 fn between_namespaces(sizes: Sizes, rounds: usize) -> Result<Measured> {
-    let spaces = Namespaces::start()?;
+    let spaces = Namespaces::start(2, Speed::Free)?;
     let mib = (sizes.large >> 20).to_string();
     let ends = |name: &str, arguments: &[&str]| {
         let mut command = example(name);
         command.args(arguments).env("NIXL_TRANSFER_DEVICE", DEVICE);
-        command.env("NIXL_TRANSFER_SEND_WITH", spaces.enter(0));
-        rate(command.env("NIXL_TRANSFER_RECEIVE_WITH", spaces.enter(1)))
+        command.env("NIXL_TRANSFER_SEND_WITH", spaces.nodes()[0].enter().join(" "));
+        rate(command.env("NIXL_TRANSFER_RECEIVE_WITH", spaces.nodes()[1].enter().join(" ")))
     };
     let mut peers = vec![
         Contestant::rival(LOOP, || ends("raw", &[&mib, "polling"])),
         Contestant::rival(DEFAULTS, || ends("raw", &[&mib, "default"])),
+        Contestant::rival(READS, || ends("raw", &[&mib, "polling", "read"])),
     ];
     let has_iperf = is_installed(IPERF);
     if has_iperf {
-        peers.push(Contestant::reference(IPERF, || iperf::rate(&spaces, sizes.large)));
+        peers.push(Contestant::reference(IPERF, || {
+            iperf::rate(Host::Node(&spaces, 0), Host::Node(&spaces, 1), sizes.large)
+        }));
     }
     let contest = Contest {
         id: "D2",
@@ -86,6 +94,21 @@ fn one_host(sizes: Sizes, rounds: usize) -> Result<Measured> {
         ],
         missing: Vec::new(),
         goal: vec![at_least(0.8, Against::Peer(LOOP))],
+    };
+    contest.run(rounds)
+}
+
+/// Nothing staged, no digest: what the operations of nixl-connect add to NIXL's.
+fn regions(sizes: Sizes, rounds: usize) -> Result<Measured> {
+    let mib = (sizes.large >> 20).to_string();
+    let contest = Contest {
+        id: "D1",
+        case: format!("{mib} MiB from region to region, TCP on loopback, nothing staged, no digest"),
+        unit: Unit::GigabytesPerSecond,
+        ours: Box::new(|| rate(example("regions").arg(&mib))),
+        peers: vec![Contestant::rival(LOOP, || rate(example("raw").args([&mib, "polling"])))],
+        missing: Vec::new(),
+        goal: vec![at_least(0.97, Against::Peer(LOOP))],
     };
     contest.run(rounds)
 }

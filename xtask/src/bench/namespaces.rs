@@ -1,124 +1,160 @@
-//! Two network namespaces with a pair of virtual Ethernet devices between them. They are gone when their owner is: each
-//! lives as long as a process that holds it. UCX looks for devices in /sys, so each has its own there. Needs root.
+//! Network namespaces as nodes: each has one device for data on a common bridge, both of whose directions may be shaped,
+//! and one for control on another bridge, never shaped. The bridges stand in a namespace of their own, the hub, where the
+//! control plane runs too: the namespaces of this machine are not touched, and all are gone when their owner is. Needs root.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+mod space;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 
-use super::owned::Owned;
+pub use space::Space;
+
 use crate::exec;
 
-/// The device's name on both sides.
+/// The name, on every node, of the device for data.
 pub const DEVICE: &str = "bench0";
-/// The address of the second namespace.
-pub const RECEIVER: &str = "10.77.0.2";
+/// That for control: no data goes there.
+const CONTROL: &str = "control0";
+/// The hub's address on the network for control.
+const HUB: &str = "10.78.0.254";
+/// Node numbers are the last part of addresses.
+const MOST: usize = 200;
+
+/// How fast the devices for data are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speed {
+    /// As the machine can.
+    Free,
+    /// 1 Gbit/s each way, at both ends of each device.
+    Gigabit,
+}
 
 #[derive(Debug)]
-pub struct Namespaces([Owned; 2]);
+pub struct Namespaces {
+    // Dropped first: devices go with either end.
+    nodes: Vec<Space>,
+    hub: Space,
+}
 
 impl Namespaces {
     /// Why there can be none, if so.
     pub fn possible() -> Result<(), String> {
-        let tried =
-            exec::output("unshare", &["--net", "--mount", "true"]).and_then(|_| exec::output("ip", &["-V"]));
+        let tried = exec::output("unshare", &["--net", "--mount", "true"])
+            .and_then(|_| exec::output("ip", &["-V"]))
+            .and_then(|_| exec::output("tc", &["-V"]))
+            .and_then(|_| exec::output("setpriv", &["--pdeathsig", "KILL", "true"]));
         tried.map(drop).map_err(|error| format!("{error:#}"))
     }
 
-    pub fn start() -> Result<Self> {
-        let hold = || {
-            let mut command = Command::new("unshare");
-            // Ends with its input, so also when its owner is killed.
-            let script = "mount -t sysfs none /sys && exec cat";
-            command.args(["--net", "--mount", "sh", "-c", script]);
-            Owned::start(command.stdin(Stdio::piped()).stdout(Stdio::null()))
-        };
-        let spaces = Self([hold()?, hold()?]);
-        for (side, _) in spaces.0.iter().enumerate() {
-            spaces.wait_made(side)?;
+    pub fn start(count: usize, speed: Speed) -> Result<Self> {
+        assert!(count <= MOST, "addresses end at {MOST}");
+        let hub = Space::start()?;
+        let nodes = (0..count).map(|_| Space::start()).collect::<Result<Vec<_>>>()?;
+        let spaces = Self { nodes, hub };
+        for space in spaces.nodes.iter().chain([&spaces.hub]) {
+            space.wait_made()?;
+            space.run("ip", &["link", "set", "lo", "up"])?;
         }
-        let [one, other] = spaces.0.each_ref().map(|space| space.child.id().to_string());
-        let pair =
-            ["link", "add", DEVICE, "netns", &one, "type", "veth", "peer", "name", DEVICE, "netns", &other];
-        exec::output("ip", &pair)?;
-        for (side, address) in ["10.77.0.1/24", "10.77.0.2/24"].into_iter().enumerate() {
-            for arguments in [
-                &["address", "add", address, "dev", DEVICE][..],
-                &["link", "set", DEVICE, "up"],
-                &["link", "set", "lo", "up"],
-            ] {
-                spaces.run(side, "ip", arguments)?;
-            }
+        for bridge in ["data", "control"] {
+            spaces.hub.run("ip", &["link", "add", bridge, "type", "bridge"])?;
+            spaces.hub.run("ip", &["link", "set", bridge, "up"])?;
         }
-        spaces.wait_up(0)?;
-        spaces.wait_up(1)?;
+        spaces.hub.run("ip", &["address", "add", &format!("{HUB}/24"), "dev", "control"])?;
+        for at in 0..count {
+            spaces.join(at, "data", DEVICE, &spaces.address(at), speed)?;
+            spaces.join(at, "control", CONTROL, &spaces.control_address(at), Speed::Free)?;
+        }
+        for node in &spaces.nodes {
+            node.wait_up(DEVICE)?;
+            node.wait_up(CONTROL)?;
+        }
         Ok(spaces)
     }
 
-    /// The command that starts another in a namespace, 0 or 1.
-    pub fn enter(&self, side: usize) -> String {
-        let pid = self.0[side].child.id();
-        format!("nsenter --net=/proc/{pid}/ns/net --mount=/proc/{pid}/ns/mnt")
-    }
-
-    /// A program in a namespace.
-    pub fn command(&self, side: usize, program: &str) -> Command {
-        let enter = self.enter(side);
-        let mut words = enter.split(' ');
-        let mut command = Command::new(words.next().unwrap_or_default());
-        command.args(words).arg(program);
-        command
-    }
-
-    fn run(&self, side: usize, program: &str, arguments: &[&str]) -> Result<()> {
-        exec::watched(self.command(side, program).args(arguments), |_| {})
-    }
-
-    /// The kernel takes its time to see that the other side is up too.
-    fn wait_up(&self, side: usize) -> Result<()> {
-        let state = format!("/sys/class/net/{DEVICE}/operstate");
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let state = self.command(side, "cat").arg(&state).output()?;
-            if state.stdout.trim_ascii() == b"up" {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "{DEVICE} does not come up");
+    /// A device on a node with an address, its other end on a bridge of the hub.
+    fn join(&self, at: usize, bridge: &str, device: &str, address: &str, speed: Speed) -> Result<()> {
+        let (node, port) = (&self.nodes[at], format!("{bridge}{at}"));
+        let [one, other] = [node, &self.hub].map(|space| space.holder().to_string());
+        exec::output(
+            "ip",
+            &["link", "add", device, "netns", &one, "type", "veth", "peer", "name", &port, "netns", &other],
+        )?;
+        if speed == Speed::Gigabit {
+            // What leaves the node, and what leaves the bridge for the node.
+            node.run("tc", &shaped(device))?;
+            self.hub.run("tc", &shaped(&port))?;
         }
+        self.hub.run("ip", &["link", "set", &port, "master", bridge, "up"])?;
+        node.run("ip", &["address", "add", &format!("{address}/24"), "dev", device])?;
+        node.run("ip", &["link", "set", device, "up"])
     }
 
-    /// The holder has made all when it has become `cat`.
-    fn wait_made(&self, side: usize) -> Result<()> {
-        let name = format!("/proc/{}/comm", self.0[side].child.id());
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while std::fs::read_to_string(&name)?.trim() != "cat" {
-            ensure!(Instant::now() < deadline, "no network namespace in time");
-            // Asked again after a while, unless it ends before.
-            if self.0[side].has_ended(Duration::from_millis(5))? {
-                bail!("a network namespace could not be made");
-            }
-        }
-        Ok(())
+    pub fn nodes(&self) -> &[Space] {
+        &self.nodes
     }
+
+    /// Where the control plane runs.
+    pub fn hub(&self) -> &Space {
+        &self.hub
+    }
+
+    /// A node's address for data.
+    pub fn address(&self, at: usize) -> String {
+        format!("10.77.0.{}", at + 1)
+    }
+
+    /// A node's address for control.
+    pub fn control_address(&self, at: usize) -> String {
+        format!("10.78.0.{}", at + 1)
+    }
+
+    /// The hub's address, for every node.
+    pub fn hub_address(&self) -> &'static str {
+        HUB
+    }
+}
+
+/// A bucket of some segments of 64 KiB, and a queue of some milliseconds: a sender that fills it waits, nothing is lost.
+fn shaped(device: &str) -> [&str; 12] {
+    ["qdisc", "add", "dev", device, "root", "tbf", "rate", "1gbit", "burst", "256kb", "limit", "4mb"]
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
-    fn two_namespaces_reach_each_other_where_they_are_possible() {
+    fn nodes_reach_each_other_by_the_device_for_data_and_the_hub_where_they_are_possible() {
         if let Err(why) = Namespaces::possible() {
             eprintln!("not shown here: {why}");
             return;
         }
-        let spaces = Namespaces::start().unwrap();
-        let address = spaces.command(1, "ip").args(["-o", "address", "show", DEVICE]).output().unwrap();
-        assert!(String::from_utf8_lossy(&address.stdout).contains(RECEIVER));
-        let link = spaces.command(0, "ip").args(["route", "get", RECEIVER]).output().unwrap();
-        assert!(String::from_utf8_lossy(&link.stdout).contains(DEVICE));
-        let holder = spaces.0[0].child.id();
+        let spaces = Namespaces::start(3, Speed::Gigabit).unwrap();
+        let output = |space: &Space, program: &str, arguments: &[&str]| {
+            let output = space.command(program).args(arguments).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        for (at, node) in spaces.nodes().iter().enumerate() {
+            for other in (0..3).filter(|other| *other != at).map(|other| spaces.address(other)) {
+                assert!(output(node, "ip", &["route", "get", &other]).contains(DEVICE));
+            }
+            assert!(output(node, "ip", &["route", "get", spaces.hub_address()]).contains(CONTROL));
+            // At each of two ends, and not for control.
+            assert!(output(node, "tc", &["qdisc", "show", "dev", DEVICE]).contains("tbf"));
+            assert!(!output(node, "tc", &["qdisc", "show", "dev", CONTROL]).contains("tbf"));
+        }
+        assert_eq!(output(spaces.hub(), "tc", &["qdisc", "show"]).matches("tbf").count(), 3);
+        // Whoever is there refuses at once what nobody listens for.
+        let refuses = |at: &str| {
+            let script = format!("exec 3<>/dev/tcp/{at}/9");
+            let output = spaces.nodes()[0].command("bash").args(["-c", &script]).output().unwrap();
+            String::from_utf8_lossy(&output.stderr).contains("refused")
+        };
+        assert!(refuses(&spaces.address(2)) && refuses(spaces.hub_address()) && refuses("127.0.0.1"));
+        assert!(spaces.nodes()[0].sent_by(DEVICE).unwrap() > 0);
+        let holder = spaces.nodes()[0].holder();
         drop(spaces);
-        assert!(!std::path::Path::new(&format!("/proc/{holder}")).exists());
+        assert!(!Path::new(&format!("/proc/{holder}")).exists());
     }
 }

@@ -17,6 +17,10 @@ pub enum Unit {
     GigabytesPerSecond,
     FilesPerSecond,
     Milliseconds,
+    JobsPerSecond,
+    Writes,
+    Mebibytes,
+    KibibytesPerJob,
 }
 
 impl Unit {
@@ -25,13 +29,17 @@ impl Unit {
             Self::GigabytesPerSecond => "GB/s",
             Self::FilesPerSecond => "files/s",
             Self::Milliseconds => "ms",
+            Self::JobsPerSecond => "jobs/s",
+            Self::Writes => "writes",
+            Self::Mebibytes => "MiB",
+            Self::KibibytesPerJob => "KiB/job",
         }
     }
 
     pub fn better(self) -> Better {
         match self {
-            Self::GigabytesPerSecond | Self::FilesPerSecond => Better::Higher,
-            Self::Milliseconds => Better::Lower,
+            Self::GigabytesPerSecond | Self::FilesPerSecond | Self::JobsPerSecond => Better::Higher,
+            Self::Milliseconds | Self::Writes | Self::Mebibytes | Self::KibibytesPerJob => Better::Lower,
         }
     }
 }

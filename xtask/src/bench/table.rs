@@ -31,9 +31,9 @@ fn cells(row: &Row) -> [String; 6] {
     let clauses: Vec<String> = row
         .clauses
         .iter()
-        .map(|clause| match (clause.more, clause.ratio) {
+        .map(|clause| match (clause.more, clause.ratio.or(clause.value)) {
             (Some(more), _) => format!("{}: + {}", clause.text, summary(more)),
-            (None, Some(ratio)) => format!("{}: {}", clause.text, summary(ratio)),
+            (None, Some(came_out)) => format!("{}: {}", clause.text, summary(came_out)),
             (None, None) => format!("{}: not measured", clause.text),
         })
         .collect();

@@ -1,6 +1,7 @@
 //! The agent's configuration file. Pure. JSON is YAML, so no YAML writer is needed.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use crate::SYSTEM_NAMESPACE;
 pub(super) fn render(
     options: &AgentOptions,
     kubeconfig: &Path,
-    port: u16,
+    serves: SocketAddr,
     directories: &BTreeMap<String, PathBuf>,
 ) -> String {
     let volumes: Vec<Value> = options
@@ -30,7 +31,7 @@ pub(super) fn render(
         "nodeName": options.node,
         "kubeconfig": kubeconfig,
         "leaseNamespace": SYSTEM_NAMESPACE,
-        "listen": format!("127.0.0.1:{port}"),
+        "listen": serves.to_string(),
         "nixl": {"library": options.nixl.library, "plugins": options.nixl.plugins},
         "network": {"devices": ["lo"]},
         "slots": 4,

@@ -1,6 +1,7 @@
 //! The command lines of the control plane's programs. Pure but for creating their directories.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -21,6 +22,7 @@ pub(super) struct Programs {
     etcd_data: PathBuf,
     sync: EtcdSync,
     tie: Tie,
+    address: IpAddr,
 }
 
 impl Programs {
@@ -31,6 +33,7 @@ impl Programs {
             etcd_data: options.etcd_data.clone().unwrap_or_else(|| directory.join("etcd")),
             sync: options.etcd_sync,
             tie: options.tie,
+            address: options.address,
         };
         let socket = programs.etcd_socket();
         let length = socket.as_os_str().len();
@@ -84,8 +87,8 @@ impl Programs {
             format!("--etcd-servers=unix://{}", self.etcd_socket().display()).into(),
             flag("cert-dir", &certificates),
             format!("--secure-port={port}").into(),
-            "--bind-address=127.0.0.1".into(),
-            "--advertise-address=127.0.0.1".into(),
+            format!("--bind-address={}", self.address).into(),
+            format!("--advertise-address={}", self.address).into(),
             "--endpoint-reconciler-type=none".into(),
             "--service-cluster-ip-range=10.96.0.0/24".into(),
             "--service-account-issuer=https://kubernetes.default.svc".into(),

@@ -1,14 +1,16 @@
 //! What copies files otherwise, each with the options that make it fastest here. Those that are not installed are named
 //! and left out; nothing is installed.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::Volumes;
-use super::daemon::{RcloneHttp, RsyncDaemon};
 use super::tar;
+use crate::bench::daemon::{RcloneHttp, RsyncDaemon};
+use crate::bench::host::Host;
 use crate::bench::installed::{is_installed, missing_note};
 use crate::bench::program::timed;
 
@@ -26,24 +28,30 @@ pub struct Peer<'a> {
     pub copy: Copy<'a>,
 }
 
-/// Starts the daemons of those that are installed.
+/// Everybody who is here, on the loopback device.
 pub fn start(volumes: &Volumes) -> Result<Vec<Peer<'_>>> {
+    let mut peers = with_daemons(volumes, Host::Loopback, Host::Loopback)?;
+    peers.push(Peer { name: TAR, rival: true, copy: Box::new(|name| tar::copy(volumes, name)) });
+    let cp: Copy =
+        Box::new(|name| timed(Command::new(CP).arg("-r").arg(volumes.a.join(name)).arg(&volumes.b)));
+    peers.push(Peer { name: CP, rival: false, copy: cp });
+    Ok(peers)
+}
+
+/// Those that need a daemon, which is started, as far as they are installed.
+pub fn with_daemons<'a>(volumes: &'a Volumes, from: Host<'a>, to: Host<'a>) -> Result<Vec<Peer<'a>>> {
     let mut peers = Vec::new();
     if is_installed(RSYNC) {
-        let daemon = RsyncDaemon::start(&volumes.b)?;
-        let copy: Copy = Box::new(move |name| {
-            // Whole files, written in place; links, modes and times as our job keeps them.
-            let arguments = ["-rlpt", "--whole-file", "--inplace"];
-            timed(Command::new(RSYNC).args(arguments).arg(volumes.a.join(name)).arg(daemon.url()))
-        });
+        let daemon = RsyncDaemon::start(to, &volumes.b)?;
+        let copy: Copy = Box::new(move |name| timed(rsync(from, &volumes.a.join(name)).arg(daemon.url())));
         peers.push(Peer { name: RSYNC, rival: true, copy });
     }
     if is_installed(RCLONE) {
-        let server = RcloneHttp::start(&volumes.a)?;
+        let server = RcloneHttp::start(from, &volumes.a)?;
         let copy: Copy = Box::new(move |name| {
             let is_tree = volumes.a.join(name).is_dir();
-            let mut command = Command::new(RCLONE);
-            command.args(["--config", "", "--http-url", &server.url()]);
+            let mut command = to.command(RCLONE);
+            command.args(["--config", "", "--http-url", server.url()]);
             command.args(["--multi-thread-streams", "4", "--transfers", "4", "--no-traverse"]);
             // Without a question for the size and time of each file, which a stream per file does not need.
             command.args(is_tree.then_some("--http-no-head"));
@@ -53,11 +61,14 @@ pub fn start(volumes: &Volumes) -> Result<Vec<Peer<'_>>> {
         });
         peers.push(Peer { name: RCLONE, rival: true, copy });
     }
-    peers.push(Peer { name: TAR, rival: true, copy: Box::new(|name| tar::copy(volumes, name)) });
-    let cp: Copy =
-        Box::new(|name| timed(Command::new(CP).arg("-r").arg(volumes.a.join(name)).arg(&volumes.b)));
-    peers.push(Peer { name: CP, rival: false, copy: cp });
     Ok(peers)
+}
+
+/// Whole files, written in place; links, modes and times as our job keeps them. The daemon's address is yet to be said.
+pub fn rsync(from: Host, what: &Path) -> Command {
+    let mut command = from.command(RSYNC);
+    command.args(["-rlpt", "--whole-file", "--inplace"]).arg(what);
+    command
 }
 
 /// The rivals that are not installed.
