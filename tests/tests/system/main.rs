@@ -2,7 +2,10 @@
 //! tests that move bytes run beside each other.
 
 mod bad_input;
+mod bounds;
+mod chains;
 mod faults;
 mod main_job;
 mod operations;
 mod refusals;
+mod resume;
