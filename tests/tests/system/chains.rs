@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nixl_transfer_crds::job::status::TransferJobStatus;
+use nixl_transfer_crds::{TransferTask, job::status::TransferJobStatus};
 use nixl_transfer_tests::{
     Cluster, Setup,
     data::{assert_same, write_file},
@@ -38,9 +38,21 @@ fn succeeded(status: Option<&TransferJobStatus>) -> i64 {
     status.and_then(|status| status.nodes.as_ref()).map_or(0, |nodes| i64::from(nodes.succeeded))
 }
 
+/// The last attempt of each hop. An earlier one may still be there: of a node that is gone nobody can end its half.
+async fn last_attempts(cluster: &Cluster) -> Result<Vec<TransferTask>> {
+    let tasks = cluster.tasks_of("chain").await?;
+    let replaced = |task: &TransferTask| {
+        tasks.iter().any(|other| {
+            other.spec.target.node_name == task.spec.target.node_name
+                && other.spec.attempt > task.spec.attempt
+        })
+    };
+    Ok(tasks.iter().filter(|task| !replaced(task)).cloned().collect())
+}
+
 /// No node was sent more than the file and what may come twice, which is little for each time that it began again.
 async fn assert_little_twice(cluster: &Cluster, nodes: &[&str]) -> Result<()> {
-    for task in cluster.tasks_of("chain").await? {
+    for task in last_attempts(cluster).await? {
         let node = task.spec.target.node_name.as_str();
         if nodes.contains(&node) {
             let again = u64::try_from(task.spec.attempt)?;
@@ -70,7 +82,7 @@ async fn a_killed_third_node_of_eight_is_cut_out_and_the_others_go_on() -> Resul
         assert_same(&cluster.path("a", "file"), &cluster.path(node, "file"))?;
     }
     assert_little_twice(&cluster, &survivors).await?;
-    let tasks = cluster.tasks_of("chain").await?;
+    let tasks = last_attempts(&cluster).await?;
     let mut digests: Vec<_> = tasks
         .iter()
         .filter(|task| task.spec.target.node_name != "d")
