@@ -1,5 +1,5 @@
-//! Which network a worker may use, and what the status says about it. Decided by an allow-list with one entry, so what
-//! is reported is what was used, not a guess. Pure.
+//! Which network a worker may use, and what the status says about it. Decided by an allow-list, so what is reported is what
+//! was used, not a guess: between nodes it has one entry, and within a node UCX takes the shared memory. Pure.
 
 use nixl_transfer_crds::{
     Reason, Require,
@@ -10,6 +10,9 @@ use crate::protocol::{Failure, Network};
 
 /// The only transport between nodes that workers use today.
 const TCP: &str = "tcp";
+/// Within a node also shared memory, which carries the bytes there. UCX cannot do without another transport beside it: it
+/// has no way to notice over shared memory alone that the other process is gone.
+const SHARED_MEMORY: &str = "sm";
 
 /// As many as a status may hold: a host with hundreds of virtual interfaces must be able to report at all.
 const MAX_DEVICES_SHOWN: usize = 16;
@@ -23,17 +26,22 @@ pub fn network(spec: &TransferTaskSpec, devices: &[String]) -> Result<Network, F
              that drives RDMA devices",
         ));
     }
-    Ok(Network { transports: vec![TCP.into()], devices: devices.to_vec() })
+    let mut transports = vec![TCP.to_owned()];
+    if spec.source.node_name == spec.target.node_name {
+        transports.push(SHARED_MEMORY.to_owned());
+    }
+    Ok(Network { transports, devices: devices.to_vec() })
 }
 
 /// What stands in the status.
 pub fn used(network: &Network) -> TransportUsed {
+    let within_node = network.transports.iter().any(|transport| transport == SHARED_MEMORY);
     TransportUsed {
         backend: "UCX".into(),
-        network: network.transports.join(","),
+        network: if within_node { SHARED_MEMORY } else { TCP }.into(),
         devices: network.devices.iter().take(MAX_DEVICES_SHOWN).cloned().collect(),
         direction: Some("Write".into()),
         fan_out: None,
-        fallback_reason: Some(Reason::NoRdmaDevice.as_str().into()),
+        fallback_reason: (!within_node).then(|| Reason::NoRdmaDevice.as_str().into()),
     }
 }

@@ -105,7 +105,7 @@ async fn phases(
         let (source, stop) = (spec.source.volume.clone(), stop_walk.clone());
         tokio::task::spawn_blocking(move || SourceTree::walk(&volume, &source, &stop))
     };
-    let run = (spec.job_ref.uid.clone(), spec.run);
+    let run = (spec.job_ref.uid.clone(), spec.run, hop.within_node());
     let seat = seat.insert(hop.context.source_runs.sit(run, &network).await?);
     seat.send(ToWorker::OpenSource { hop: seat.hop, stream }, Vec::new()).await?;
     let tree = walk

@@ -15,8 +15,8 @@ use super::events::{hop_of, worker_lost};
 use super::workers::{Worker, WorkerEvent, WorkerSender, Workers};
 use crate::protocol::{Failure, HopId, Network, ToWorker, WorkerName};
 
-/// A run: UID of the job, number of the run.
-pub type RunKey = (String, i64);
+/// A run: UID of the job, number of the run, and whether the hop ends on its own node, where the network is another.
+pub type RunKey = (String, i64, bool);
 
 /// Where a run's worker is, if it has one. Held while someone sits down or leaves.
 type Place = Arc<AsyncMutex<Option<Arc<RunWorker>>>>;

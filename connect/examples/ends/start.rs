@@ -1,7 +1,7 @@
 //! How the two ends of an example are started: NIXL from `NIXL_TRANSFER_NIXL_LIBRARY` and `NIXL_TRANSFER_NIXL_PLUGINS`, else
 //! from `.tools/nixl` of the checkout; UCX tcp on the loopback device. A benchmark may put the ends into namespaces of their
 //! own: `NIXL_TRANSFER_SEND_WITH` and `NIXL_TRANSFER_RECEIVE_WITH` are commands to start an end with, and
-//! `NIXL_TRANSFER_DEVICE` is the network device of both.
+//! `NIXL_TRANSFER_DEVICE` is the network device of both, and `NIXL_TRANSFER_TRANSPORTS` what UCX may use instead of tcp.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,8 @@ pub fn start(role: &str, arguments: &[String]) -> io::Result<Child> {
     command.arg(role).args(arguments).env_clear().env("NIXL_TRANSFER_NIXL_LIBRARY", library);
     command.env("NIXL_TRANSFER_NIXL_PLUGINS", &plugins).env("NIXL_PLUGIN_DIR", &plugins);
     let device = std::env::var_os("NIXL_TRANSFER_DEVICE").unwrap_or_else(|| "lo".into());
-    command.env("UCX_TLS", "tcp").env("UCX_NET_DEVICES", device);
+    let transports = std::env::var_os("NIXL_TRANSFER_TRANSPORTS").unwrap_or_else(|| "tcp".into());
+    command.env("UCX_TLS", transports).env("UCX_NET_DEVICES", device);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
 }
 
