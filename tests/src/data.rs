@@ -110,6 +110,7 @@ pub fn leftovers(volume: &Path) -> Result<Vec<String>> {
 /// Bytes in the partial files of a volume.
 pub fn partial_bytes(volume: &Path) -> u64 {
     let Ok(tasks) = fs::read_dir(volume.join(".nixl-transfer")) else { return 0 };
-    let files = tasks.filter_map(|task| fs::read_dir(task.ok()?.path()).ok()).flatten();
-    files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
+    let files = tasks.filter_map(|task| fs::read_dir(task.ok()?.path()).ok()).flatten().flatten();
+    let partials = files.filter(|file| file.file_name() != "journal");
+    partials.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
