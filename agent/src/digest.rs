@@ -1,14 +1,14 @@
 //! The digests that prove a file's content, computed piece by piece. Pure.
 
+use nixl_connect::ContentHasher;
 use nixl_transfer_crds::{Algorithm, ContentDigest};
-use xxhash_rust::xxh3::Xxh3Default;
 
 /// A digest in the making.
 pub struct Hasher(Kind);
 
 enum Kind {
+    Xxh3(ContentHasher),
     // Boxed: their states are 300 bytes and more, and are moved about with what holds them.
-    Xxh3(Box<Xxh3Default>),
     Crc64Nvme(Box<crc_fast::Digest>),
     Blake3(Box<blake3::Hasher>),
 }
@@ -17,7 +17,7 @@ impl Hasher {
     /// Nothing digested yet.
     pub fn new(algorithm: Algorithm) -> Self {
         Self(match algorithm {
-            Algorithm::Xxh3 => Kind::Xxh3(Box::default()),
+            Algorithm::Xxh3 => Kind::Xxh3(ContentHasher::new()),
             Algorithm::Crc64Nvme => {
                 Kind::Crc64Nvme(Box::new(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme)))
             }
@@ -39,7 +39,7 @@ impl Hasher {
     /// The digest, most significant byte first, as [`ContentDigest`] has it.
     pub fn finish(&self) -> Vec<u8> {
         match &self.0 {
-            Kind::Xxh3(state) => state.digest128().to_be_bytes().to_vec(),
+            Kind::Xxh3(state) => state.digest().to_be_bytes().to_vec(),
             Kind::Crc64Nvme(state) => state.finalize().to_be_bytes().to_vec(),
             Kind::Blake3(state) => state.finalize().as_bytes().to_vec(),
         }

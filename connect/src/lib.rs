@@ -83,7 +83,7 @@ mod stream;
 pub use connector::Connector;
 pub use descriptor::{Descriptor, Locals};
 pub use device::{Device, DeviceError};
-pub use digest::chunk_digest;
+pub use digest::{ContentHasher, chunk_digest};
 pub use ending::exit_now;
 pub use library::{Library, LibraryError, LibraryVersion, OLDEST_VERSION, UCX_PLUGIN_FILE};
 pub use memory::{Arena, MemoryError, Slot};

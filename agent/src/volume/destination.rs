@@ -48,6 +48,8 @@ pub struct Destination {
     book: Book,
     /// What earlier attempts have left of each entry.
     earlier: earlier::Left,
+    /// For each entry whether something stood at its place when the manifest was checked.
+    stood: Vec<bool>,
     files: HashMap<u32, FileState>,
     /// Directories that got a new name in them; synced at the end, each once.
     touched: BTreeMap<Vec<u8>, DirectoryId>,
@@ -135,6 +137,7 @@ impl Destination {
             totals: None,
             book,
             earlier: HashMap::new(),
+            stood: Vec::new(),
             files: HashMap::new(),
             touched: BTreeMap::new(),
             parents: Parents::default(),
@@ -172,7 +175,13 @@ impl Destination {
         if let Some(totals) = totals {
             manifest::check(&self.entries, totals)?;
             self.take_up()?;
-            check::against_destination(&self.volume, &self.path, self.policy, &self.entries, &self.earlier)?;
+            self.stood = check::against_destination(
+                &self.volume,
+                &self.path,
+                self.policy,
+                &self.entries,
+                &self.earlier,
+            )?;
             self.make_directories()?;
             self.totals = Some(totals);
         }

@@ -6,6 +6,7 @@ mod answerer;
 mod assembly;
 mod checkpoints;
 mod common;
+mod queue;
 mod ready;
 mod reporter;
 mod store;
@@ -140,6 +141,7 @@ impl Target {
                 let step = self.assembly.take(frame.map_err(malformed)?)?;
                 self.carry_out(step)?;
             }
+            self.store.hand_over();
             self.tell_progress();
         }
         if !self.assembly.is_done() {
@@ -265,6 +267,10 @@ impl Target {
     fn next_file(&mut self, file: &FileFacts) -> Result<ReadyFile, Stop> {
         let patience = self.seat.patience();
         let deadline = Instant::now() + patience;
+        if self.ready.is_empty() {
+            // Control's window may move only with these.
+            self.store.hand_over();
+        }
         loop {
             match self.ready.pop_front() {
                 Some(ready) if ready.index == file.index => return Ok(ready),

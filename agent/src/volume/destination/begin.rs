@@ -118,7 +118,8 @@ impl Destination {
     }
 
     /// The file at an entry's place, if it has the right size and is one to compare: any under `SkipIdentical`, else only
-    /// what an earlier attempt of this run has put there.
+    /// what an earlier attempt of this run has put there. What has come since the manifest was checked is not compared: it
+    /// is replaced, or refused, as the policy says.
     fn existing(
         &self,
         index: u32,
@@ -126,7 +127,8 @@ impl Destination {
         size: u64,
     ) -> Result<Option<(OwnedFd, Identity)>, Failure> {
         let page = self.page(index);
-        if self.policy != WritePolicy::SkipIdentical && page.is_none() {
+        let stood = self.stood.get(index as usize).is_some_and(|stood| *stood);
+        if !stood || (self.policy != WritePolicy::SkipIdentical && page.is_none()) {
             return Ok(None);
         }
         let (handle, stat) = match beneath::locate(self.volume.root(), path) {

@@ -1,5 +1,7 @@
 //! What must be true of a destination before anything in it is changed. Looks, changes nothing.
 
+use std::collections::HashSet;
+
 use nixl_transfer_crds::{Reason, WritePolicy};
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
@@ -14,20 +16,31 @@ use crate::volume::{Volume, beneath};
 /// Bytes of a block as `stat` counts them.
 const BLOCK: u64 = 512;
 
-/// Checks each entry's place: what stands there, whether the policy lets it be replaced, and whether all fits.
+/// Checks each entry's place: what stands there, whether the policy lets it be replaced, and whether all fits. Gives for
+/// each entry whether something stands there.
 pub(super) fn against_destination(
     volume: &Volume,
     base: &VolumePath,
     policy: WritePolicy,
     entries: &[Entry],
     left: &Left,
-) -> Result<(), Failure> {
+) -> Result<Vec<bool>, Failure> {
     check_way(volume, base)?;
     let mut need = Need::default();
+    let mut stands = Vec::with_capacity(entries.len());
+    // Beneath a directory that is missing nobody need look: a new destination has as many misses as files.
+    let mut missing: HashSet<&[u8]> = HashSet::new();
     for (index, entry) in (0_u32..).zip(entries) {
         let left = left.get(&index);
         let place = volume.join(base, &entry.path.0)?;
-        let standing = look(volume, &place)?;
+        let standing = match parent(&entry.path.0) {
+            Some(parent) if missing.contains(parent) => None,
+            _ => look(volume, &place)?,
+        };
+        stands.push(standing.is_some());
+        if standing.is_none() && matches!(entry.kind, EntryKind::Directory { .. }) {
+            missing.insert(&entry.path.0);
+        }
         let ours = |stat: &Stat| left.is_some_and(|left| left.page.is_ours(&Identity::of(stat)));
         // What this run has put there itself is no reason to refuse.
         let policy = match (policy, &standing) {
@@ -54,7 +67,16 @@ pub(super) fn against_destination(
         );
         return Err(Failure::new(Reason::InsufficientSpace, message));
     }
-    Ok(())
+    Ok(stands)
+}
+
+/// The path of the directory that holds an entry; `None` for the root.
+fn parent(path: &[u8]) -> Option<&[u8]> {
+    if path.is_empty() {
+        return None;
+    }
+    let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    path.get(..end)
 }
 
 /// Every directory on the way to the destination that exists must be one, on the volume's own file system.

@@ -3,8 +3,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 
 use nixl_transfer_crds::{Algorithm, Reason};
 use rustix::fs::{Advice, Mode, Timespec, Timestamps, UTIME_OMIT, fadvise, fchmod, fstat, fsync, futimens};
@@ -14,6 +14,7 @@ use super::super::failures;
 use super::super::hop::{HopCommand, Seat};
 use super::super::trouble::Trouble;
 use super::assembly::FileFacts;
+use super::queue::Queue;
 use super::reporter;
 use crate::digest::Hasher;
 use crate::manifest::MODE_MASK;
@@ -21,6 +22,8 @@ use crate::protocol::{Failure, StoredFile};
 
 /// Files that are synced at once.
 const THREADS: usize = 16;
+/// So many are handed over without waiting for the end of their chunk.
+const MOST_HELD: usize = 64;
 
 /// A file with all its bytes, verified as they came.
 #[derive(Debug)]
@@ -36,13 +39,17 @@ pub(super) struct FinishedFile {
 
 /// The pool's handle. Its threads end when no file is left after [`Store::no_more`], or with the process.
 pub(super) struct Store {
-    jobs: Option<mpsc::Sender<FinishedFile>>,
+    /// Files that are finished and not handed over yet.
+    held: Vec<FinishedFile>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     algorithm: Algorithm,
     read_back: bool,
+    queue: Queue<FinishedFile>,
+    /// Files that were handed over and are not on their way to the reporter yet.
+    at_work: AtomicUsize,
     stored: AtomicU64,
     trouble: Arc<Trouble>,
 }
@@ -50,53 +57,55 @@ struct Shared {
 impl Store {
     pub(super) fn start(seat: &Seat, read_back: bool, trouble: Arc<Trouble>) -> io::Result<Self> {
         let algorithm = seat.options.algorithm;
-        let shared = Arc::new(Shared { algorithm, read_back, stored: AtomicU64::new(0), trouble });
-        let (jobs, waiting) = mpsc::channel::<FinishedFile>();
-        let waiting = Arc::new(Mutex::new(waiting));
+        let shared = Arc::new(Shared {
+            algorithm,
+            read_back,
+            queue: Queue::new(THREADS),
+            at_work: AtomicUsize::new(0),
+            stored: AtomicU64::new(0),
+            trouble,
+        });
         let (done, finished) = mpsc::channel();
         for number in 0..THREADS {
-            let (waiting, done, shared) = (Arc::clone(&waiting), done.clone(), Arc::clone(&shared));
-            std::thread::Builder::new().name(format!("store-{number}")).spawn(move || {
-                loop {
-                    // Whoever holds the lock waits for the next file; the others wait for the lock.
-                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(file) = next else { return };
-                    match shared.store(&file) {
-                        Ok(stored) => {
-                            shared.stored.fetch_add(1, Ordering::Relaxed);
-                            if done.send(stored).is_err() {
-                                return;
-                            }
-                        }
-                        Err(failure) => return shared.trouble.fail(failure),
-                    }
-                }
-            })?;
+            let (done, shared) = (done.clone(), Arc::clone(&shared));
+            std::thread::Builder::new()
+                .name(format!("store-{number}"))
+                .spawn(move || shared.store_all(&done))?;
         }
+        drop(done);
         let (outbox, id, hop) = (seat.outbox.clone(), seat.id, seat.own_sender());
+        let all = Arc::clone(&shared);
         std::thread::Builder::new().name("reporter".into()).spawn(move || {
-            reporter::run(&finished, |files| {
+            let all_came = || all.at_work.load(Ordering::Acquire) == 0;
+            reporter::run(&finished, all_came, |files| {
                 outbox.send(&crate::protocol::FromWorker::Stored { hop: id, files })
             });
             // The hop may have ended with a failure, and then nobody asks.
             let _ = hop.send(HopCommand::Drained);
         })?;
-        Ok(Self { jobs: Some(jobs), shared })
+        Ok(Self { held: Vec::new(), shared })
     }
 
-    /// Takes a file to finish.
-    pub(super) fn finish(&self, file: FinishedFile) {
-        if let Some(jobs) = &self.jobs
-            && jobs.send(file).is_err()
-        {
-            // Every thread has ended, each with a failure that the hop is about to hear of.
-            tracing::debug!("a file came after the store's failure");
+    /// Takes a file to finish. It is handed over with those of its chunk.
+    pub(super) fn finish(&mut self, file: FinishedFile) {
+        self.held.push(file);
+        if self.held.len() >= MOST_HELD {
+            self.hand_over();
+        }
+    }
+
+    /// Hands over what is held. To be done before anything is waited for that may come only when these are stored.
+    pub(super) fn hand_over(&mut self) {
+        if !self.held.is_empty() {
+            self.shared.at_work.fetch_add(self.held.len(), Ordering::Relaxed);
+            self.shared.queue.put(self.held.drain(..));
         }
     }
 
     /// No further file comes: when all are reported the hop hears `Drained`.
     pub(super) fn no_more(&mut self) {
-        self.jobs = None;
+        self.hand_over();
+        self.shared.queue.close();
     }
 
     /// Files that are finished.
@@ -105,7 +114,36 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    /// A hop that has failed takes nothing more.
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
+}
+
 impl Shared {
+    /// The body of a thread.
+    fn store_all(&self, done: &mpsc::Sender<Vec<StoredFile>>) {
+        while let Some(files) = self.queue.take() {
+            let mut all_stored = Vec::with_capacity(files.len());
+            for file in &files {
+                match self.store(file) {
+                    Ok(stored) => {
+                        self.stored.fetch_add(1, Ordering::Relaxed);
+                        all_stored.push(stored);
+                    }
+                    Err(failure) => return self.trouble.fail(failure),
+                }
+            }
+            let told = done.send(all_stored);
+            // After that: who sees that nothing is at work finds it in the channel.
+            self.at_work.fetch_sub(files.len(), Ordering::Release);
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
     fn store(&self, file: &FinishedFile) -> Result<StoredFile, Failure> {
         let stored =
             |identical| StoredFile { index: file.facts.index, digest: file.digest.clone(), identical };
