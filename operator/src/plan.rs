@@ -104,6 +104,8 @@ pub struct Note {
     pub message: String,
     /// Whether someone should look.
     pub warning: bool,
+    /// Whether it is news and becomes an event; every note is logged.
+    pub news: bool,
     /// Name of the task it is about.
     pub task: Option<String>,
 }
