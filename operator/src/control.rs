@@ -269,6 +269,7 @@ impl Control {
                     cluster: &self.world.cluster,
                     slots: &self.world.slots,
                     memory,
+                    open: self.world.open_count(),
                     backoff_base: self.backoff_base,
                     rack_label: &self.rack_label,
                     now,

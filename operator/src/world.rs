@@ -299,6 +299,11 @@ impl World {
         agent.map_or(0, |agent| agent.slots).saturating_sub(self.slots.used(node))
     }
 
+    /// How many jobs there are whose run has not ended.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
     /// Jobs whose run has not ended.
     pub fn open_jobs(&self) -> impl Iterator<Item = &TransferJob> {
         self.open.iter().filter_map(|uid| self.jobs.get(uid))
