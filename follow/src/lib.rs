@@ -44,6 +44,8 @@ pub trait Sink<K>: Send {
     fn watching(&mut self, _open: bool) -> impl Future<Output = bool> + Send {
         std::future::ready(true)
     }
+    /// Takes away from an object, as soon as it has come, what need not be held.
+    fn lighten(&self, _object: &mut K) {}
     /// Takes a change; false when nobody listens any more.
     fn take(&mut self, change: Change<K>) -> impl Future<Output = bool> + Send;
 }
@@ -132,7 +134,10 @@ where
     loop {
         let page = timeout(LIST, api.list(&parameters)).await.map_err(|_| Interrupted::Silent)??;
         sink.alive();
-        all.extend(page.items);
+        all.extend(page.items.into_iter().map(|mut object| {
+            sink.lighten(&mut object);
+            object
+        }));
         match page.metadata.continue_ {
             Some(next) if !next.is_empty() => parameters = parameters.continue_token(&next),
             _ => {
@@ -167,7 +172,8 @@ where
         let Some(event) = next.map_err(forgotten)? else { return Ok(()) };
         sink.alive();
         let change = match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+            WatchEvent::Added(mut object) | WatchEvent::Modified(mut object) => {
+                sink.lighten(&mut object);
                 *version = object.resource_version();
                 Change::Put(object)
             }

@@ -78,7 +78,7 @@ pub async fn apply(
     // The receiver is gone only when the operator stops.
     let _ = messages.send(Message::Applied(Box::new(applied))).await;
     if let Some(job) = work.job.filter(|_| succeeded) {
-        for note in &work.notes {
+        for note in work.notes.iter().filter(|note| note.news) {
             events.publish(&job, note).await;
         }
     }

@@ -13,7 +13,7 @@ use std::{
 
 use jiff::Timestamp;
 use kube::Resource;
-use nixl_transfer_crds::{TransferJob, job::TransferJobStatus};
+use nixl_transfer_crds::{TransferJob, TransferTask, job::TransferJobStatus};
 use serde_json::json;
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -47,7 +47,7 @@ const COALESCE: Duration = Duration::from_millis(2);
 /// Leases are looked at, and gauges set, this often.
 const TICK: Duration = Duration::from_secs(1);
 /// How many messages are taken in before something is planned.
-const BATCH: usize = 512;
+const BATCH: usize = 128;
 /// How long writes under way may take to finish when the operator stops.
 const FINISH: Duration = Duration::from_secs(10);
 
@@ -173,7 +173,7 @@ impl Control {
                 self.world.observe(*observation, clock);
                 if listed && self.unlisted.remove(&(watched as usize)) && self.unlisted.is_empty() {
                     tracing::info!(
-                        jobs = self.world.jobs.len(),
+                        jobs = self.world.job_count(),
                         nodes = self.world.cluster.nodes.len(),
                         "everything listed"
                     );
@@ -208,7 +208,7 @@ impl Control {
             _ => "Unreachable".into(),
         };
         self.metrics.errors.with_label_values(&[&reason]).inc();
-        let job = self.world.jobs.get(&applied.unit).and_then(|job| job.metadata.name.clone());
+        let job = self.world.job(&applied.unit).and_then(|job| job.metadata.name.clone());
         if conflict {
             tracing::debug!(job, %error, "something has changed meanwhile; planning again");
         } else {
@@ -239,14 +239,12 @@ impl Control {
     }
 
     fn rank(&self, job: String) -> Rank {
-        let object = self.world.jobs.get(&job);
+        let object = self.world.job(&job);
+        let object = object.as_deref();
         let active = object.and_then(|job| job.status.as_ref()?.nodes).map_or(0, |nodes| nodes.active);
         let created = object.and_then(|job| job.metadata.creation_timestamp.as_ref());
-        Rank {
-            active: u32::try_from(active).unwrap_or(0),
-            created: created.map_or(0, |time| time.0.as_second()),
-            job,
-        }
+        let created = created.map_or(0, |time| time.0.as_second());
+        Rank { active: u32::try_from(active).unwrap_or(0), created, job }
     }
 
     /// Plans one job and starts the writes.
@@ -254,7 +252,9 @@ impl Control {
         let now = Timestamp::now();
         let begun = Instant::now();
         let tasks = self.world.tasks_of(&rank.job);
-        let job = self.world.jobs.get(&rank.job).filter(|job| job.metadata.deletion_timestamp.is_none());
+        let tasks: Vec<&TransferTask> = tasks.iter().map(AsRef::as_ref).collect();
+        let job = self.world.job(&rank.job);
+        let job = job.as_deref().filter(|job| job.metadata.deletion_timestamp.is_none());
         let plan = match job {
             None => {
                 self.memories.remove(&rank.job);
@@ -269,6 +269,7 @@ impl Control {
                     cluster: &self.world.cluster,
                     slots: &self.world.slots,
                     memory,
+                    open: self.world.open_count(),
                     backoff_base: self.backoff_base,
                     rack_label: &self.rack_label,
                     now,
@@ -285,6 +286,9 @@ impl Control {
             self.schedule.forget(&rank.job);
         }
         if plan.is_empty() {
+            if plan.wake_at.is_none() && self.world.rest(&rank.job) {
+                self.memories.remove(&rank.job);
+            }
             self.schedule.set_waiting(rank, plan.blocked_on);
             return;
         }
@@ -303,15 +307,9 @@ impl Control {
         ));
     }
 
-    fn work(
-        &self,
-        unit: &str,
-        job: Option<&TransferJob>,
-        tasks: &[&nixl_transfer_crds::TransferTask],
-        plan: &Plan,
-    ) -> Work {
+    fn work(&self, unit: &str, job: Option<&TransferJob>, tasks: &[&TransferTask], plan: &Plan) -> Work {
         let status = job.zip(plan.status.as_ref()).and_then(|(job, after)| status_patch(job, after));
-        let vanished = match (self.world.jobs.contains_key(unit), tasks.first()) {
+        let vanished = match (self.world.has_job(unit), tasks.first()) {
             (false, Some(task)) => {
                 let namespace = task.metadata.namespace.clone().unwrap_or_default();
                 Some((namespace, task.spec.job_ref.name.clone()))

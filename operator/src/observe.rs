@@ -11,7 +11,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     control::Message,
     serve::{Health, Watched},
-    world::{Change, Observation},
+    world::{Change, Observation, jobs::lighten_job, tasks::lighten_task},
 };
 
 /// Where one watch reports.
@@ -20,11 +20,16 @@ struct Sink<K> {
     health: Arc<Health>,
     watched: Watched,
     kind: fn(Change<K>) -> Observation,
+    lighten: fn(&mut K),
 }
 
 impl<K: Send + 'static> follow::Sink<K> for Sink<K> {
     fn alive(&mut self) {
         self.health.touch(self.watched);
+    }
+
+    fn lighten(&self, object: &mut K) {
+        (self.lighten)(object);
     }
 
     async fn watching(&mut self, open: bool) -> bool {
@@ -47,11 +52,11 @@ pub fn start(
 ) {
     let mut watches = Watches { tasks, messages, health };
     let client = || client.clone();
-    watches.start(Api::<TransferJob>::all(client()), Observation::Job, Watched::Jobs);
-    watches.start(Api::<TransferTask>::all(client()), Observation::Task, Watched::Tasks);
-    watches.start(Api::<TransferNode>::all(client()), Observation::Agent, Watched::Agents);
-    watches.start(Api::<Node>::all(client()), Observation::Node, Watched::Nodes);
-    watches.start(Api::<Lease>::namespaced(client(), namespace), Observation::Lease, Watched::Leases);
+    watches.start(Api::<TransferJob>::all(client()), Observation::Job, lighten_job, Watched::Jobs);
+    watches.start(Api::<TransferTask>::all(client()), Observation::Task, lighten_task, Watched::Tasks);
+    watches.start(Api::<TransferNode>::all(client()), Observation::Agent, |_| {}, Watched::Agents);
+    watches.start(Api::<Node>::all(client()), Observation::Node, |_| {}, Watched::Nodes);
+    watches.start(Api::<Lease>::namespaced(client(), namespace), Observation::Lease, |_| {}, Watched::Leases);
 }
 
 struct Watches<'a> {
@@ -61,11 +66,17 @@ struct Watches<'a> {
 }
 
 impl Watches<'_> {
-    fn start<K>(&mut self, api: Api<K>, kind: fn(Change<K>) -> Observation, watched: Watched)
-    where
+    fn start<K>(
+        &mut self,
+        api: Api<K>,
+        kind: fn(Change<K>) -> Observation,
+        lighten: fn(&mut K),
+        watched: Watched,
+    ) where
         K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     {
-        let sink = Sink { messages: self.messages.clone(), health: self.health.clone(), watched, kind };
+        let sink =
+            Sink { messages: self.messages.clone(), health: self.health.clone(), watched, kind, lighten };
         self.tasks.spawn(async move { follow::follow(api, "", watched.name(), sink).await });
     }
 }

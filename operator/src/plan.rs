@@ -39,6 +39,8 @@ pub struct Input<'a> {
     pub slots: &'a Slots,
     /// What was seen of the job, and when.
     pub memory: &'a Memory,
+    /// How many jobs are under way: they share the writes that are not urgent.
+    pub open: usize,
     /// First pause before a retry, in seconds.
     pub backoff_base: i64,
     /// Label of a node that names its rack.
@@ -104,6 +106,8 @@ pub struct Note {
     pub message: String,
     /// Whether someone should look.
     pub warning: bool,
+    /// Whether it is news and becomes an event; every note is logged.
+    pub news: bool,
     /// Name of the task it is about.
     pub task: Option<String>,
 }
@@ -199,7 +203,7 @@ pub fn plan_deleted(tasks: &[&TransferTask], cluster: &Cluster) -> Plan {
 
 /// Puts the status into the plan when its write is due, else plans to come back.
 fn settle(input: &Input<'_>, before: &TransferJobStatus, after: TransferJobStatus, plan: &mut Plan) {
-    match fold::due::due(before, &after, input.memory.last_write, input.now) {
+    match fold::due::due(before, &after, input.memory.last_write, input.open, input.now) {
         Due::Nothing => {}
         Due::Now => plan.status = Some(Box::new(after)),
         Due::At(at) => plan.wake(at),

@@ -23,8 +23,8 @@ use crate::{
     serve::{self, Health},
 };
 
-/// Messages that may wait for the one thread; watches pause when it is behind.
-const QUEUE: usize = 1024;
+/// Messages that may wait for the one thread; watches pause when it is behind. Each holds an object.
+const QUEUE: usize = 128;
 
 /// The client that the configuration asks for.
 pub async fn client(config: &Config) -> anyhow::Result<Client> {

@@ -2,7 +2,10 @@
 //! needs. Takes what the watches say and, at once, what the API server answered to our own writes; the newer version
 //! wins. No I/O; times are passed in.
 
+pub mod jobs;
 pub mod leases;
+pub mod store;
+pub mod tasks;
 pub mod tombstones;
 
 use std::{
@@ -13,14 +16,14 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
 use kube::api::ObjectMeta;
-use nixl_transfer_crds::{TransferJob, TransferNode, TransferTask, names};
+use nixl_transfer_crds::{TransferJob, TransferNode, TransferTask, job::status::Phase, names};
 
 use crate::{
     cluster::{AgentView, Cluster, Liveness, NodeView},
-    plan::run,
     slots::Slots,
 };
 use leases::Leases;
+use store::Store;
 use tombstones::Tombstones;
 
 /// What a watch, or an answer to a write, says about one kind.
@@ -51,12 +54,12 @@ pub struct Clock {
 }
 
 /// What the operator knows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct World {
     /// Jobs by UID.
-    pub jobs: HashMap<String, TransferJob>,
+    jobs: Store<TransferJob>,
     /// Tasks by namespace and name.
-    tasks: HashMap<String, TransferTask>,
+    tasks: Store<TransferTask>,
     tasks_of: HashMap<String, BTreeSet<String>>,
     /// The nodes.
     pub cluster: Cluster,
@@ -66,8 +69,28 @@ pub struct World {
     tombstones: Tombstones,
     /// UIDs of jobs whose run has not ended.
     open: HashSet<String>,
+    /// Jobs by namespace and phase.
+    phases: HashMap<(String, Phase), usize>,
     dirty: HashSet<String>,
     freed: HashSet<String>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            jobs: Store::new(|job| &job.metadata),
+            tasks: Store::new(|task| &task.metadata),
+            tasks_of: HashMap::new(),
+            cluster: Cluster::default(),
+            slots: Slots::default(),
+            leases: Leases::default(),
+            tombstones: Tombstones::default(),
+            open: HashSet::new(),
+            phases: HashMap::new(),
+            dirty: HashSet::new(),
+            freed: HashSet::new(),
+        }
+    }
 }
 
 /// Versions of the API server are compared as numbers; one that is none is older than any.
@@ -95,9 +118,9 @@ impl World {
                 let as_of = as_of.parse().unwrap_or(0);
                 let vanished = self
                     .jobs
-                    .iter()
-                    .filter(|(uid, job)| !listed.contains(*uid) && version(&job.metadata) <= as_of);
-                for uid in vanished.map(|(uid, _)| uid.clone()).collect::<Vec<_>>() {
+                    .identities()
+                    .filter(|(_, version, uid)| !listed.contains(*uid) && *version <= as_of);
+                for uid in vanished.map(|(uid, ..)| uid.to_string()).collect::<Vec<_>>() {
                     self.remove_job(&uid);
                 }
                 jobs.into_iter().for_each(|job| self.put_job(job));
@@ -107,12 +130,12 @@ impl World {
             Observation::Task(Change::All(tasks, as_of)) => {
                 let listed: HashSet<String> = tasks.iter().map(|task| uid(&task.metadata)).collect();
                 let as_of = as_of.parse().unwrap_or(0);
-                let vanished = self.tasks.iter().filter(|(_, task)| {
-                    !listed.contains(&uid(&task.metadata)) && version(&task.metadata) <= as_of
-                });
-                for (key, uid) in
-                    vanished.map(|(key, task)| (key.clone(), uid(&task.metadata))).collect::<Vec<_>>()
-                {
+                let vanished = self
+                    .tasks
+                    .identities()
+                    .filter(|(_, version, uid)| !listed.contains(*uid) && *version <= as_of);
+                let vanished = vanished.map(|(key, _, uid)| (key.to_string(), uid.to_string()));
+                for (key, uid) in vanished.collect::<Vec<_>>() {
                     self.remove_task(&key, &uid);
                 }
                 tasks.into_iter().for_each(|task| self.put_task(task));
@@ -177,9 +200,8 @@ impl World {
             self.cluster.nodes.insert(name.into(), after);
         }
         let holders: Vec<String> = self.slots.holders(name).map(str::to_string).collect();
-        for task in holders.iter().filter_map(|key| self.tasks.get(key)) {
-            self.dirty.insert(task.spec.job_ref.uid.clone());
-        }
+        let tasks = holders.iter().filter_map(|key| self.tasks.get(key));
+        self.dirty.extend(tasks.map(|task| task.spec.job_ref.uid.clone()));
         self.dirty.extend(self.open.iter().cloned());
         self.freed.insert(name.into());
     }
@@ -201,76 +223,6 @@ impl World {
                 self.change_node(&node, |view| view.lease = liveness);
             }
         }
-    }
-
-    fn put_job(&mut self, mut job: TransferJob) {
-        let uid = uid(&job.metadata);
-        let older = |known: &TransferJob| version(&known.metadata) >= version(&job.metadata);
-        if self.tombstones.contains(&uid) || self.jobs.get(&uid).is_some_and(older) {
-            return;
-        }
-        // Nobody here reads these, and they are most of an object's size.
-        job.metadata.managed_fields = None;
-        job.metadata.annotations = None;
-        if job.status.as_ref().is_some_and(run::is_over) {
-            self.open.remove(&uid);
-        } else {
-            self.open.insert(uid.clone());
-        }
-        self.dirty.insert(uid.clone());
-        self.jobs.insert(uid, job);
-    }
-
-    fn remove_job(&mut self, uid: &str) {
-        self.tombstones.bury(uid);
-        self.jobs.remove(uid);
-        self.open.remove(uid);
-        self.dirty.insert(uid.into());
-    }
-
-    fn put_task(&mut self, mut task: TransferTask) {
-        let (key, uid) = (key(&task.metadata), uid(&task.metadata));
-        let older = |known: &TransferTask| version(&known.metadata) >= version(&task.metadata);
-        if self.tombstones.contains(&uid) || self.tasks.get(&key).is_some_and(older) {
-            return;
-        }
-        task.metadata.managed_fields = None;
-        // Capabilities: the operator has no use for them and must not be able to show them.
-        if let Some(status) = &mut task.status {
-            if let Some(source) = &mut status.source {
-                source.agent_metadata = None;
-            }
-            if let Some(target) = &mut status.target {
-                target.rdma_metadata = None;
-            }
-        }
-        let job = task.spec.job_ref.uid.clone();
-        self.freed.extend(self.slots.update(&key, &task));
-        self.tasks_of.entry(job.clone()).or_default().insert(key.clone());
-        self.tasks.insert(key, task);
-        self.dirty.insert(job);
-    }
-
-    fn remove_task(&mut self, key: &str, uid: &str) {
-        self.tombstones.bury(uid);
-        if self.tasks.get(key).is_some_and(|task| task.metadata.uid.as_deref() != Some(uid)) {
-            return; // another task by now
-        }
-        let Some(task) = self.tasks.remove(key) else { return };
-        self.freed.extend(self.slots.remove(key, &task));
-        let job = task.spec.job_ref.uid;
-        if let Some(keys) = self.tasks_of.get_mut(&job) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.tasks_of.remove(&job);
-            }
-        }
-        self.dirty.insert(job);
-    }
-
-    /// The tasks of a job, of any run.
-    pub fn tasks_of(&self, job: &str) -> Vec<&TransferTask> {
-        self.tasks_of.get(job).into_iter().flatten().filter_map(|key| self.tasks.get(key)).collect()
     }
 
     /// Jobs, by UID, that have changed or whose surroundings have, since the last call.
@@ -297,11 +249,6 @@ impl World {
     pub fn free_slots(&self, node: &str) -> u32 {
         let agent = self.cluster.nodes.get(node).and_then(|view| view.agent.as_ref());
         agent.map_or(0, |agent| agent.slots).saturating_sub(self.slots.used(node))
-    }
-
-    /// Jobs whose run has not ended.
-    pub fn open_jobs(&self) -> impl Iterator<Item = &TransferJob> {
-        self.open.iter().filter_map(|uid| self.jobs.get(uid))
     }
 }
 

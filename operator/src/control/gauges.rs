@@ -2,17 +2,14 @@
 
 use std::collections::HashMap;
 
-use nixl_transfer_crds::job::status::Phase;
-
 use crate::{memory::Memory, metrics::Metrics, world::World};
 
 /// Sets every gauge anew, so that what is gone leaves none behind.
 pub fn set(metrics: &Metrics, world: &World, memories: &HashMap<String, Memory>) {
     metrics.jobs.reset();
-    for job in world.jobs.values() {
-        let namespace = job.metadata.namespace.as_deref().unwrap_or_default();
-        let phase = job.status.as_ref().and_then(|status| status.phase).unwrap_or(Phase::Pending);
-        metrics.jobs.with_label_values(&[namespace, &format!("{phase:?}")]).inc();
+    for (namespace, phase, count) in world.phases() {
+        let gauge = metrics.jobs.with_label_values(&[namespace, &format!("{phase:?}")]);
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
     metrics.progress.reset();
     metrics.eta.reset();

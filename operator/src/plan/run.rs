@@ -55,7 +55,11 @@ pub fn begin(
     for (kind, truth) in [(condition::READY, Truth::Unknown), (condition::RECONCILING, Truth::True)] {
         condition::set(&mut status.conditions, kind, truth, Reason::Pending, &message, generation, now);
     }
-    notes.push(note(Reason::Pending, "BeginRun", format!("Run {run} begins"), false));
+    // That a new job begins its first run is said by its status, and an event costs a write.
+    notes.push(Note {
+        news: run > 1,
+        ..note(Reason::Pending, "BeginRun", format!("Run {run} begins"), false)
+    });
     status
 }
 
@@ -250,5 +254,5 @@ fn fail(status: &mut TransferJobStatus, cause: &Cause, job: &TransferJob, now: T
 }
 
 fn note(reason: Reason, action: &'static str, message: String, warning: bool) -> Note {
-    Note { reason, action, message, warning, task: None }
+    Note { reason, action, message, warning, news: true, task: None }
 }

@@ -120,5 +120,12 @@ fn retrying(candidate: &Candidate<'_, '_>, context: &Context<'_>) -> Option<Note
     let cause = next.after.as_ref()?;
     let message = format!("{} on {}: attempt {} after {cause}", hop.destination.name, hop.node, next.attempt);
     let task = task::name(context.input.job, context.status.run, hop, next.attempt);
-    Some(Note { reason: Reason::Retrying, action: "RetryHop", message, warning: true, task: Some(task) })
+    Some(Note {
+        reason: Reason::Retrying,
+        action: "RetryHop",
+        message,
+        warning: true,
+        news: true,
+        task: Some(task),
+    })
 }

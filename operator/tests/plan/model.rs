@@ -228,6 +228,7 @@ impl World {
             cluster: &self.cluster,
             slots: &slots,
             memory: &self.memory,
+            open: 1,
             backoff_base: 10,
             rack_label: "rack",
             now: self.now,
