@@ -162,6 +162,8 @@ pub struct Counters {
     pub bytes: u64,
     /// Target: of `bytes`, those that were here before and were not sent.
     pub resumed: u64,
+    /// Grows while something is compared instead of moved, here or further down a chain: a sign of work, no amount.
+    pub signs: u64,
     /// Regular files that are complete.
     pub files: u64,
     /// Chunks that had to be sent again.

@@ -10,7 +10,7 @@ mod answer;
 mod decode;
 mod encode;
 
-pub use answer::{AnswerBook, AnswerWriter, Has};
+pub use answer::{AnswerBook, AnswerWriter, Has, SIGN_OF_WORK};
 pub use decode::Frames;
 pub use encode::{FrameWriter, data_room, encoded_entry};
 

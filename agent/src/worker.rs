@@ -9,6 +9,7 @@ mod nixl;
 mod outbox;
 mod progress;
 mod relay;
+mod signs;
 mod source;
 mod target;
 mod trouble;

@@ -14,9 +14,9 @@ const RATE_WINDOW_MILLISECONDS: i64 = 900;
 pub struct Memory {
     /// When the status was last written by this operator.
     pub last_write: Option<Timestamp>,
-    /// Bytes and files of each task, by name, and since when they have not changed. Files may be empty, or arrive by
-    /// being found there already.
-    still: HashMap<String, ((i64, i64), Timestamp)>,
+    /// Bytes, files and signs of work of each task, by name, and since when they have not changed. Files may be empty, or
+    /// arrive by being found there already.
+    still: HashMap<String, ((i64, i64, i64), Timestamp)>,
     /// Hops (destination, node) that waited for a slot when the job was last planned.
     queued: Vec<(String, String)>,
     /// Until when a hop has waited for a slot: that is no waiting for something missing.
@@ -44,7 +44,8 @@ impl Memory {
             let target = task.status.as_ref().and_then(|status| status.target.as_ref());
             let bytes = target.and_then(|half| half.bytes_done).unwrap_or(0);
             sum += bytes;
-            let done = (bytes, target.and_then(|half| half.files_done).unwrap_or(0));
+            let files = target.and_then(|half| half.files_done).unwrap_or(0);
+            let done = (bytes, files, target.and_then(|half| half.signs).unwrap_or(0));
             let entry = self.still.entry(name).or_insert((done, now));
             if entry.0 != done {
                 *entry = (done, now);

@@ -171,6 +171,7 @@ impl Received {
         }
         half.bytes_done = number(self.counters.bytes);
         half.bytes_resumed = number(self.counters.resumed);
+        half.signs = Some(self.counters.signs).filter(|signs| *signs > 0).and_then(number);
         half.files_done = number(self.committed + self.skipped);
         half.files_skipped = number(self.skipped);
         half.chunks_resent = number(self.counters.resent);

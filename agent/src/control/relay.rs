@@ -24,8 +24,8 @@ use crate::protocol::{Failure, FromWorker, HopId, ToWorker, WorkerName};
 /// The second hop of a target's worker.
 pub const RELAY: HopId = HopId(1);
 
-/// How long the node's own copy waits for the next node to get ready. Then it goes on without: one node must not hold up
-/// all others. A worker waits a little longer (`worker/target.rs`).
+/// How long the node's own copy waits for the next node to get ready, or a third of the time that it may stand still. Then
+/// it goes on without: one node must not hold up all others. A worker waits a little longer (`worker/target.rs`).
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where this task's hop meets the one that receives.
@@ -75,9 +75,10 @@ async fn phases(
         message: None,
         last_transition_time: Some(Time(jiff::Timestamp::now())),
     }));
+    let ready_within = READY_WITHIN.min(Duration::from_secs(hop.stream()?.progress_seconds.max(1)) / 3);
     let (metadata, peer) = tokio::select! {
-        found = tokio::time::timeout(READY_WITHIN, hop.peer(Side::Source)) => {
-            found.map_err(|_| late("the next node was not ready", READY_WITHIN))??
+        found = tokio::time::timeout(ready_within, hop.peer(Side::Source)) => {
+            found.map_err(|_| late("the next node was not ready", ready_within))??
         }
         failure = events::lost(&mut offer.events) => return Err(failure),
     };

@@ -2,8 +2,8 @@
 //! The reading end trusts nothing. Pure.
 //!
 //! Little-endian. 1 settled: below u32, every file before that place was spoken of, and is to be sent whole if no record
-//! named it · 2 a prefix is here: index u32, length u64, digest · 3 a whole file is here: index u32, digest. A digest is its
-//! length u8 and its bytes.
+//! named it · 2 a prefix is here: index u32, length u64, digest · 3 a whole file is here: index u32, digest · 4 a sign of
+//! work, nothing more. A digest is its length u8 and its bytes.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,9 @@ use crate::wire::WireError;
 const SETTLED: u8 = 1;
 const PREFIX: u8 = 2;
 const WHOLE: u8 = 3;
+const SIGN: u8 = 4;
+/// The text that says nothing but that this end is at work.
+pub const SIGN_OF_WORK: &[u8] = &[SIGN];
 /// The longest record: kind, index, length, digest with its length.
 const LONGEST: usize = 1 + 4 + 8 + 1 + MAX_DIGEST;
 const SETTLED_LENGTH: usize = 5;
@@ -97,6 +100,9 @@ impl AnswerBook {
         while !cursor.is_at_end() {
             let at = cursor.at();
             let [kind] = cursor.array()?;
+            if kind == SIGN {
+                continue;
+            }
             let number = u32::from_le_bytes(cursor.array()?);
             if kind == SETTLED {
                 if number < self.below || self.said.last_key_value().is_some_and(|(last, _)| *last >= number)
@@ -179,7 +185,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_refused_or_bounded(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0_u8..5) {
+        fn any_bytes_are_refused_or_bounded(bytes in prop::collection::vec(any::<u8>(), 0..200), kind in 0_u8..6) {
             let mut bytes = bytes;
             if let Some(first) = bytes.first_mut() {
                 *first = kind;
@@ -202,7 +208,13 @@ mod tests {
             let mut book = AnswerBook::default();
             texts.iter().any(|text| book.take(text, DIGEST).is_err())
         };
-        assert!(!refused(&[text(&[(3, &whole), (5, &whole)], 6), text(&[(6, &whole)], 7), text(&[], 7)]));
+        let sign = SIGN_OF_WORK.to_vec();
+        assert!(!refused(&[
+            text(&[(3, &whole), (5, &whole)], 6),
+            sign,
+            text(&[(6, &whole)], 7),
+            text(&[], 7)
+        ]));
         assert!(refused(&[text(&[(3, &whole)], 4), text(&[(3, &whole)], 5)]), "a file twice");
         assert!(refused(&[text(&[(5, &whole), (3, &whole)], 6)]), "out of order");
         assert!(refused(&[text(&[(5, &whole)], 5)]), "settled below what was said");

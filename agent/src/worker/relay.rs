@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use nixl_connect::{AbortHandle, AnswerReceiver, Chunk, Receiver, Sender, StreamError};
+use nixl_connect::{AbortHandle, AnswerReceiver, Chunk, Progress, Receiver, Sender, StreamError};
 use nixl_transfer_crds::Reason;
 
 use super::failures;
 use super::hop::{Seat, Stop};
 use super::progress::Pace;
+use super::signs::Patience;
 use super::source;
 use crate::protocol::{Counters, Failure, FromWorker};
 
@@ -20,10 +21,15 @@ pub(super) struct Ring {
     sender: Sender,
     items: mpsc::Receiver<Item>,
     content: Arc<AtomicU64>,
-    connected: mpsc::SyncSender<AnswerReceiver>,
+    connected: mpsc::SyncSender<(AnswerReceiver, Duration)>,
     /// Dropped when the relay is over.
     over: mpsc::Sender<()>,
 }
+
+/// The receiving hop has a deadline for its source; this is what it may take beyond that.
+const CONNECT_GRACE: Duration = Duration::from_secs(5);
+/// How often the end of a relay is looked for.
+const LOOK: Duration = Duration::from_secs(1);
 
 enum Item {
     Chunk(Arc<Chunk>),
@@ -45,6 +51,8 @@ pub(super) struct Forwarding {
     content: Arc<AtomicU64>,
     over: mpsc::Receiver<()>,
     answers: AnswerReceiver,
+    patience: Duration,
+    progress: Arc<Progress>,
     abort: AbortHandle,
 }
 
@@ -58,7 +66,7 @@ impl Onward {
     /// Waits until the relay is connected, or given up: `None`.
     pub(super) fn begin(self, receiver: &Receiver, longest: Duration) -> Option<Forwarding> {
         let sender = Sender::open_relay(receiver);
-        let abort = sender.abort_handle();
+        let (abort, progress) = (sender.abort_handle(), sender.progress());
         let (items, to_send) = mpsc::channel();
         let (connected, connects) = mpsc::sync_channel(1);
         let (over_sender, over) = mpsc::channel();
@@ -66,8 +74,8 @@ impl Onward {
         let ring =
             Ring { sender, items: to_send, content: Arc::clone(&content), connected, over: over_sender };
         self.rings.send(ring).ok()?;
-        let answers = connects.recv_timeout(longest).ok()?;
-        Some(Forwarding { items, content, over, answers, abort })
+        let (answers, patience) = connects.recv_timeout(longest).ok()?;
+        Some(Forwarding { items, content, over, answers, patience, progress, abort })
     }
 }
 
@@ -87,19 +95,30 @@ impl Forwarding {
         self.answers.clone()
     }
 
+    /// How long the next node may stand still.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Ends it from another thread.
     pub(super) fn abort_handle(&self) -> AbortHandle {
         self.abort.clone()
     }
 
-    /// Everything was handed over, whole: waits until the relay is done with it, well or not. It has its own patience.
-    pub(super) fn finish(self, longest: Duration) {
+    /// Everything was handed over, whole: waits until the relay is done with it, well or not. It has its own patience,
+    /// and is ended when it outlives that. `look` is called about once a second.
+    pub(super) fn finish(self, grace: Duration, mut look: impl FnMut()) {
         // A relay that has failed hears nothing more.
         let _ = self.items.send(Item::End);
+        let through = || self.progress.snapshot().chunks;
+        let mut patience = Patience::new(self.patience + grace, through(), Instant::now());
         // Nothing is ever sent: this ends when the relay does.
-        if self.over.recv_timeout(longest) == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::warn!("a relay outlives its own deadline");
-            self.abort.abort();
+        while self.over.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
+            look();
+            if patience.is_over(through(), Instant::now()) {
+                tracing::warn!("a relay outlives its own deadline");
+                return self.abort.abort();
+            }
         }
     }
 }
@@ -108,14 +127,15 @@ impl Forwarding {
 pub(super) fn run(mut seat: Seat, comes: &RingComes) -> Result<(), Stop> {
     seat.outbox.send(&FromWorker::Prepared { hop: seat.id, metadata: seat.agent.metadata.clone() });
     let (target, patience) = source::next_peer(&mut seat)?;
-    // It is there as soon as the receiving hop has its memory, or never.
-    let Ok(Ring { mut sender, items, content, connected, over }) = comes.recv_timeout(patience) else {
+    // It is there when the receiving hop is connected to its own source, which may still be busy with its files.
+    let connect = Duration::from_secs(seat.options.connect_seconds.max(1)) + CONNECT_GRACE;
+    let Ok(Ring { mut sender, items, content, connected, over }) = comes.recv_timeout(connect) else {
         return Err(ended_before().into());
     };
     seat.arm(sender.abort_handle());
     sender.connect(&target).map_err(|error| failures::connecting(&error))?;
     // The receiving hop may have ended meanwhile, which the items tell.
-    let _ = connected.send(sender.answers());
+    let _ = connected.send((sender.answers(), patience));
     let counters = || Counters { bytes: content.load(Ordering::Relaxed), ..Counters::default() };
     let mut pace = Pace::new(Instant::now());
     let failed = |seat: &Seat, error: StreamError| match error {
@@ -124,7 +144,8 @@ pub(super) fn run(mut seat: Seat, comes: &RingComes) -> Result<(), Stop> {
     };
     // The receiving hop owns the other end and waits with deadlines; with its end this wait ends.
     while let Item::Chunk(chunk) = items.recv().map_err(|_| ended_before())? {
-        sender.forward(&chunk, Instant::now() + patience).map_err(|error| failed(&seat, error))?;
+        source::patiently(&mut sender, patience, |sender, deadline| sender.forward(&chunk, deadline))
+            .map_err(|error| failed(&seat, error))?;
         drop(chunk);
         let counters = Counters { resent: sender.progress().snapshot().resent, ..counters() };
         if pace.is_due(counters, Instant::now()) {

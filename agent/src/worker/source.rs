@@ -90,13 +90,23 @@ pub(super) fn next_peer(seat: &mut Seat) -> Result<(RdmaMetadata, Duration), Sto
     Ok((target, peer.patience.unwrap_or_else(|| seat.patience())))
 }
 
-/// Announces the end and waits until the target has taken everything. Each chunk that comes back starts the patience
-/// again.
+/// Announces the end and waits until the target has taken everything.
 pub(super) fn finish(sender: &mut Sender, patience: Duration) -> Result<(), StreamError> {
+    patiently(sender, patience, Sender::finish)
+}
+
+/// Waits for something of the target. Each chunk that comes back, and each sign that it is at work, starts the patience
+/// again.
+pub(super) fn patiently<R>(
+    sender: &mut Sender,
+    patience: Duration,
+    mut wait: impl FnMut(&mut Sender, Instant) -> Result<R, StreamError>,
+) -> Result<R, StreamError> {
+    let seen = |sender: &Sender| (sender.progress().snapshot(), sender.answered());
     loop {
-        let before = sender.progress().snapshot();
-        match sender.finish(Instant::now() + patience) {
-            Err(StreamError::DeadlineExceeded(_)) if sender.progress().snapshot() != before => {}
+        let before = seen(sender);
+        match wait(sender, Instant::now() + patience) {
+            Err(StreamError::DeadlineExceeded(_)) if seen(sender) != before => {}
             ended => return ended,
         }
     }
@@ -178,14 +188,14 @@ impl Source {
 
     /// What the target has of the file. Before waiting for it, what is packed goes out.
     fn asked(&mut self, index: u32) -> Result<Has, Stop> {
-        if let Some(has) = self.answers.at_hand(index) {
+        let patience = self.seat.patience();
+        let failed = |error: StreamError| failures::stream(&error, patience);
+        if let Some(has) = self.answers.at_hand(index).map_err(failed)? {
             return Ok(has);
         }
         self.packer.flush()?;
         self.tell_consumed();
-        let patience = self.seat.patience();
-        let has = self.answers.of(index, patience, || Ok(()));
-        has.map_err(|error| failures::stream(&error, patience).into())
+        Ok(self.answers.of(index, patience, || {}).map_err(failed)?)
     }
 
     fn send_file(&mut self, given: FileToRead, file: &OwnedFd) -> Result<(), Stop> {

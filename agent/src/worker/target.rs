@@ -6,6 +6,7 @@ mod answerer;
 mod assembly;
 mod checkpoints;
 mod common;
+mod partial_file;
 mod queue;
 mod ready;
 mod reporter;
@@ -15,7 +16,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nixl_connect::{CheckedMetadata, Chunk, Progress, Receiver, StreamError};
+use nixl_connect::{AnswerSender, CheckedMetadata, Chunk, Progress, Receiver, StreamError};
 use nixl_transfer_crds::Reason;
 
 use super::digests::Digests;
@@ -23,12 +24,13 @@ use super::failures;
 use super::hop::{HopCommand, Seat, Stop, out_of_turn};
 use super::progress::Pace;
 use super::relay::{Forwarding, Onward};
+use super::signs::{Patience, Signs};
 use super::source::answers::Answers;
 use super::trouble::Trouble;
 use crate::digest::{self, Hasher};
 use crate::manifest;
 use crate::protocol::{Counters, Failure, FromWorker};
-use crate::wire::Frames;
+use crate::wire::{Frames, SIGN_OF_WORK};
 use answerer::{Answerer, Behind};
 use assembly::{Assembly, FileFacts, Step};
 use checkpoints::Checkpoints;
@@ -53,6 +55,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const STORE: Duration = Duration::from_secs(600);
 /// How long the first chunk waits for the relay to be connected. Control gives it up sooner (`control/relay.rs`).
 const RELAY_WITHIN: Duration = Duration::from_secs(35);
+/// How often a hop that waits looks for signs of work, and gives its own.
+const LOOK: Duration = Duration::from_secs(1);
 /// What a relay may take beyond its own deadlines.
 const RELAY_GRACE: Duration = Duration::from_secs(5);
 
@@ -61,24 +65,30 @@ pub(super) fn run(mut seat: Seat, plan: TargetPlan) -> Result<(), Stop> {
     let receiver = connected(&mut seat, &plan)?;
     let algorithm = seat.options.algorithm;
     // The first chunk is not taken before it is known whether it is sent on.
-    let forwarding = plan.onward.and_then(|onward| onward.begin(&receiver, RELAY_WITHIN));
+    let within = RELAY_WITHIN.min(seat.patience() / 2);
+    let forwarding = plan.onward.and_then(|onward| onward.begin(&receiver, within));
     let behind = forwarding.as_ref().map(|forwarding| Behind {
         answers: Answers::new(forwarding.answers(), digest::length(algorithm)),
         abort: forwarding.abort_handle(),
+        patience: forwarding.patience(),
     });
+    let signs = Arc::new(Signs::default());
     let no_threads = |error| Failure::new(Reason::WorkerLost, format!("no threads to store files: {error}"));
     let trouble = Arc::new(Trouble::new(receiver.abort_handle(), seat.own_sender()));
     let store = Store::start(&seat, plan.read_back, Arc::clone(&trouble)).map_err(no_threads)?;
     let checkpoints = Checkpoints::start(&seat, Arc::clone(&trouble)).map_err(no_threads)?;
-    Answerer::start(&mut seat, receiver.answers(), behind, Arc::clone(&trouble)).map_err(no_threads)?;
+    Answerer::start(&mut seat, receiver.answers(), behind, Arc::clone(&signs), Arc::clone(&trouble))
+        .map_err(no_threads)?;
     let mut target = Target {
         assembly: Assembly::new(algorithm),
         digests: Digests::new(algorithm),
         progress: receiver.progress(),
         ready: VecDeque::new(),
         current: None,
+        answers: receiver.answers(),
+        signs,
+        began: false,
         in_place: 0,
-        checked: 0,
         resumed: 0,
         pace: Pace::new(Instant::now()),
         forwarding,
@@ -118,10 +128,13 @@ struct Target {
     digests: Digests,
     ready: VecDeque<ReadyFile>,
     current: Option<OpenFile>,
+    /// The way back to the source.
+    answers: AnswerSender,
+    signs: Arc<Signs>,
+    /// Whether a chunk has come.
+    began: bool,
     /// Bytes of content that are here and verified, in all files.
     in_place: u64,
-    /// Bytes of the next file that the source has compared so far.
-    checked: u64,
     /// Bytes that were here and were not sent.
     resumed: u64,
     pace: Pace,
@@ -129,13 +142,8 @@ struct Target {
 
 impl Target {
     fn receive_all(&mut self, mut receiver: Receiver) -> Result<(), Stop> {
-        let patience = self.seat.patience();
-        loop {
-            let chunk = match receiver.next(Instant::now() + patience) {
-                Ok(Some(chunk)) => Arc::new(chunk),
-                Ok(None) => break,
-                Err(error) => return Err(self.stopped(&error)),
-            };
+        while let Some(chunk) = self.next_chunk(&mut receiver)? {
+            let chunk = Arc::new(chunk);
             self.forward(&chunk);
             for frame in Frames::new(&chunk).map_err(malformed)? {
                 let step = self.assembly.take(frame.map_err(malformed)?)?;
@@ -149,7 +157,7 @@ impl Target {
             return Err(Failure::new(Reason::IntegrityError, message).into());
         }
         if let Some(forwarding) = self.forwarding.take() {
-            forwarding.finish(patience + RELAY_GRACE);
+            forwarding.finish(RELAY_GRACE, || self.tell_progress());
         }
         // Everything is here and verified; a sender that does not say farewell changes nothing about that.
         if let Err(error) = receiver.finish(Instant::now() + FAREWELL) {
@@ -160,6 +168,30 @@ impl Target {
         self.await_store()?;
         self.seat.outbox.send(&FromWorker::Received { hop: self.seat.id, counters: self.counters() });
         Ok(())
+    }
+
+    /// The next chunk. It is waited for as long as there are signs that something is done instead.
+    fn next_chunk(&mut self, receiver: &mut Receiver) -> Result<Option<Chunk>, Stop> {
+        let mut longest = self.seat.patience();
+        if !self.began {
+            // In a chain all before this node must be ready first.
+            longest = longest.max(Duration::from_secs(self.seat.options.connect_seconds));
+        }
+        let mut patience = Patience::new(longest, self.signs.count(), Instant::now());
+        loop {
+            match receiver.next(Instant::now() + LOOK) {
+                Ok(chunk) => {
+                    self.began = true;
+                    return Ok(chunk);
+                }
+                Err(StreamError::DeadlineExceeded(_))
+                    if !patience.is_over(self.signs.count(), Instant::now()) =>
+                {
+                    self.tell_progress();
+                }
+                Err(error) => return Err(self.stopped(&error)),
+            }
+        }
     }
 
     /// Sends a chunk on, while it is stored here. A relay that is over is left behind.
@@ -194,11 +226,22 @@ impl Target {
                     forwarding.count(bytes.len() as u64);
                 }
             }
-            Step::Checked { bytes, .. } => self.checked = bytes,
+            Step::Checked { .. } => self.signs.give(),
             Step::Resumed { file, offset, digest } => {
                 let path = self.assembly.path(file.index);
                 let ready = self.next_file(&file)?;
-                self.current = Some(ready.resumed(&file, offset, digest, algorithm, &path)?);
+                let mut told = Instant::now();
+                let open = ready.resumed(offset, digest, algorithm, &path, |_| {
+                    if told.elapsed() >= LOOK {
+                        told = Instant::now();
+                        self.signs.give();
+                        // Whoever is before waits for a slot meanwhile. That it is gone is heard with the next chunk.
+                        let _ = self.answers.send(SIGN_OF_WORK);
+                        self.tell_progress();
+                    }
+                    Ok(())
+                })?;
+                self.current = Some(open);
                 self.here_already(offset);
             }
             Step::Same { file, digest } => {
@@ -243,7 +286,6 @@ impl Target {
     fn here_already(&mut self, bytes: u64) {
         self.in_place += bytes;
         self.resumed += bytes;
-        self.checked = 0;
     }
 
     /// The file that is being written, or the next one from its first byte on.
@@ -251,7 +293,6 @@ impl Target {
         if let Some(open) = self.current.take() {
             return Ok(open);
         }
-        self.checked = 0;
         let path = self.assembly.path(file.index);
         let algorithm = self.seat.options.algorithm;
         let ready = self.next_file(file)?;
@@ -324,8 +365,9 @@ impl Target {
 
     fn counters(&self) -> Counters {
         Counters {
-            bytes: self.in_place + self.checked,
-            resumed: self.resumed + self.checked,
+            bytes: self.in_place,
+            resumed: self.resumed,
+            signs: self.signs.count(),
             files: self.store.stored(),
             resent: self.progress.snapshot().resent,
         }

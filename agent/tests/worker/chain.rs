@@ -22,6 +22,19 @@ struct Chain {
 
 impl Chain {
     fn start(from: &Path, middle: &Path, last: &Path, stream: StreamOptions) -> Outcome<Self> {
+        let chain = Self::start_but_source(from, middle, last, stream)?;
+        chain.0.connect_source(&chain.1)?;
+        chain.0.source.announce()?;
+        Ok(chain.0)
+    }
+
+    /// All but the source's connection; gives what that needs.
+    fn start_but_source(
+        from: &Path,
+        middle: &Path,
+        last: &Path,
+        stream: StreamOptions,
+    ) -> Outcome<(Self, [String; 2])> {
         let source = SourceEnd::open(from, stream, None)?;
         let middle = TargetEnd::open(middle, stream, true, Some(RELAY))?;
         let last = TargetEnd::open(last, stream, true, None)?;
@@ -35,8 +48,6 @@ impl Chain {
             }
         }
         let (offer, onward) = (offer.ok_or("no offer")?, onward.ok_or("no agent")?);
-        source.say(&ToWorker::Connect { hop: HOP, metadata: offer, worker: middle.name.clone() })?;
-        middle.say(&ToWorker::Connect { hop: HOP, metadata: agent, worker: source.name.clone() })?;
         last.say(&ToWorker::Connect { hop: HOP, metadata: onward, worker: middle.name.clone() })?;
         middle.say(&ToWorker::ConnectRelay {
             hop: RELAY,
@@ -44,8 +55,14 @@ impl Chain {
             worker: last.name.clone(),
             progress_seconds: stream.progress_seconds - 1,
         })?;
-        source.announce()?;
-        Ok(Self { source, middle, last })
+        Ok((Self { source, middle, last }, [agent, offer]))
+    }
+
+    fn connect_source(&self, [agent, offer]: &[String; 2]) -> Outcome {
+        let (metadata, worker) = (offer.clone(), self.middle.name.clone());
+        self.source.say(&ToWorker::Connect { hop: HOP, metadata, worker })?;
+        let (metadata, worker) = (agent.clone(), self.source.name.clone());
+        self.middle.say(&ToWorker::Connect { hop: HOP, metadata, worker })
     }
 
     /// Conducts until `done` says that it is.
@@ -169,5 +186,37 @@ fn a_relay_that_is_closed_before_it_begins_holds_nobody_up() -> Outcome {
             other => middle_end.said(other)?,
         }
     }
+    assert_same(from.path(), middle.path())
+}
+
+/// Its walk of the tree may take minutes; those who are ready first do not take each other for lost meanwhile.
+#[test]
+fn a_source_that_is_ready_late_is_waited_for() -> Outcome {
+    let ((from, middle), (last, _)) = (folders()?, folders()?);
+    file(from.path(), "large", &content(1 << 20, 1))?;
+    let stream = StreamOptions { progress_seconds: 2, ..options(256 << 10, 4) };
+    let (mut chain, late) = Chain::start_but_source(from.path(), middle.path(), last.path(), stream)?;
+    for end in [&chain.middle, &chain.last] {
+        // Longer than any of them may stand still once bytes move; that nothing comes is what is shown.
+        let early = end.events.recv_timeout(Duration::from_millis(1700));
+        assert!(early.is_err(), "{early:?}");
+    }
+    chain.connect_source(&late)?;
+    chain.source.announce()?;
+    chain.run(true, Chain::all_done)?;
+    assert_same(from.path(), last.path())
+}
+
+/// Before the first byte, when what it has is waited for.
+#[test]
+fn a_last_node_that_hangs_at_once_is_given_up_by_the_one_before_it() -> Outcome {
+    let ((from, middle), (last, _)) = (folders()?, folders()?);
+    file(from.path(), "large", &content(8 << 20, 1))?;
+    let stream = StreamOptions { progress_seconds: 5, ..options(256 << 10, 4) };
+    let (mut chain, ends) = Chain::start_but_source(from.path(), middle.path(), last.path(), stream)?;
+    chain.last.stop()?;
+    chain.connect_source(&ends)?;
+    chain.source.announce()?;
+    chain.run(false, |chain| chain.source.sent.is_some() && chain.middle.arrived.is_some())?;
     assert_same(from.path(), middle.path())
 }

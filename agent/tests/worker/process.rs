@@ -102,6 +102,12 @@ impl Worker {
         Ok(())
     }
 
+    /// Stops it where it is, as a hang would.
+    pub fn stop(&self) -> Outcome {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        Ok(rustix::process::kill_process(pid, rustix::process::Signal::STOP)?)
+    }
+
     /// Processor time so far, in the kernel's ticks of 10 ms.
     pub fn processor_ticks(&self) -> Outcome<u64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;

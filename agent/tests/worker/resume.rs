@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use nixl_transfer_crds::Algorithm;
 use transfer_agent::digest;
-use transfer_agent::protocol::{Counters, FromWorker, Prefix};
+use transfer_agent::protocol::{Counters, FromWorker, Prefix, StreamOptions};
 
 use super::conductor::{Conductor, failure, options};
 use super::{Outcome, assert_same, content, file, folders};
@@ -135,5 +135,24 @@ fn a_file_of_the_same_size_is_sent_only_when_it_differs() -> Outcome {
     identical.sort_unstable();
     assert_eq!(identical, [(1, false), (2, true)]);
     assert_eq!(fs::read(to.path().join("other.beside"))?, content(3 << 20, 2));
+    Ok(())
+}
+
+/// To compare takes longer than a hop may stand still: that is work, and is told as such.
+#[test]
+fn what_takes_long_to_compare_is_no_standing_still() -> Outcome {
+    let (from, to) = folders()?;
+    // Zeros without a byte on the disk, so much that no processor is through them in that time.
+    for folder in [&from, &to] {
+        file(folder.path(), "large", b"")?;
+        OpenOptions::new().write(true).open(folder.path().join("large"))?.set_len(24 << 30)?;
+    }
+    let stream = StreamOptions { progress_seconds: 2, ..options(256 << 10, 4) };
+    let mut conductor = Conductor::start(from.path(), to.path(), stream, None)?;
+    conductor.run()?;
+    assert_eq!(conductor.source.sent.ok_or("no counters")?.bytes, 0);
+    let arrived = conductor.target.arrived.ok_or("no counters")?;
+    assert_eq!((arrived.bytes, arrived.resumed), (24 << 30, 24 << 30));
+    assert!(arrived.signs > 1, "{arrived:?}");
     Ok(())
 }

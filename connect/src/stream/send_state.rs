@@ -203,6 +203,11 @@ impl<S> SendState<S> {
         Ok(())
     }
 
+    /// Answers that came so far.
+    pub(super) fn answered(&self) -> u64 {
+        self.next_answer
+    }
+
     /// The oldest answer that nobody has read.
     pub(super) fn take_answer(&mut self) -> Option<Vec<u8>> {
         self.answers.pop_front()

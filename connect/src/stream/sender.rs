@@ -144,6 +144,11 @@ impl Sender {
         AnswerReceiver(Arc::clone(&self.shared))
     }
 
+    /// How many answers the receiver has given so far. While it grows the receiver is at work, also when it returns no slot.
+    pub fn answered(&self) -> u64 {
+        self.shared.waiting.lock().answered()
+    }
+
     /// Counters, readable while the stream runs.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.shared.progress)

@@ -164,6 +164,11 @@ pub struct TargetSide {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub bytes_resumed: Option<i64>,
+    /// Grows while something is compared instead of moved, here, at the source, or further down a chain: a sign of work,
+    /// and no amount of anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub signs: Option<i64>,
     /// Regular files that shall arrive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
@@ -214,6 +219,7 @@ impl TargetSide {
             bytes_total: None,
             bytes_done: None,
             bytes_resumed: None,
+            signs: None,
             files_total: None,
             files_done: None,
             files_skipped: None,

@@ -140,7 +140,7 @@ impl Packer {
         let slot = match self.slot.take() {
             Some(slot) => slot,
             None => {
-                let slot = self.sender.slot(Instant::now() + self.patience);
+                let slot = super::patiently(&mut self.sender, self.patience, Sender::slot);
                 slot.map_err(|error| self.failure(&error))?
             }
         };

@@ -3,6 +3,7 @@
 //! and the stream goes on meanwhile.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,15 @@ use nixl_transfer_crds::Algorithm;
 use super::super::content;
 use super::super::failures;
 use super::super::hop::{HopCommand, Partial, Seat, Stop};
+use super::super::signs::Signs;
 use super::super::source::answers::Answers;
 use super::super::trouble::Trouble;
 use super::common::common;
+use super::partial_file::PartialFile;
 use super::ready::ReadyFile;
 use crate::digest::Hasher;
 use crate::protocol::Prefix;
-use crate::wire::{AnswerWriter, Has};
+use crate::wire::{AnswerWriter, Has, SIGN_OF_WORK};
 
 /// The source hears at least so often that this end is at work.
 const SIGN: Duration = Duration::from_secs(1);
@@ -27,6 +30,7 @@ const SIGN: Duration = Duration::from_secs(1);
 pub(super) struct Behind {
     pub(super) answers: Answers,
     pub(super) abort: AbortHandle,
+    pub(super) patience: Duration,
 }
 
 pub(super) struct Answerer {
@@ -40,6 +44,7 @@ pub(super) struct Answerer {
     below: u32,
     ready: Vec<ReadyFile>,
     signed: Instant,
+    signs: Arc<Signs>,
 }
 
 impl Answerer {
@@ -48,6 +53,7 @@ impl Answerer {
         seat: &mut Seat,
         answers: AnswerSender,
         behind: Option<Behind>,
+        signs: Arc<Signs>,
         trouble: Arc<Trouble>,
     ) -> io::Result<()> {
         let Some(partials) = seat.partials.take() else { return Ok(()) };
@@ -61,6 +67,7 @@ impl Answerer {
             below: 0,
             ready: Vec::new(),
             signed: Instant::now(),
+            signs,
         };
         std::thread::Builder::new().name("answerer".into()).spawn(move || {
             for batch in partials {
@@ -93,17 +100,23 @@ impl Answerer {
 
     /// What the next node has of the file; `None` where there is none.
     fn behind(&mut self, index: u32) -> Result<Option<Has>, Stop> {
-        if let Some(has) = self.behind.as_mut().and_then(|behind| behind.answers.at_hand(index)) {
-            return Ok(Some(has));
+        let Some(Behind { answers, .. }) = &mut self.behind else { return Ok(None) };
+        let at_hand = answers.at_hand(index);
+        if matches!(at_hand, Ok(None)) {
+            self.flush()?;
         }
-        if self.behind.is_none() {
-            return Ok(None);
-        }
-        self.flush()?;
-        let Some(Behind { answers, abort }) = &mut self.behind else { return Ok(None) };
-        // Every sign of the next node is passed on.
-        let (writer, back, below) = (&mut self.writer, &self.answers, self.below);
-        match answers.of(index, self.patience, || back.send(&writer.settle(below))) {
+        let Some(Behind { answers, abort, patience }) = &mut self.behind else { return Ok(None) };
+        let (back, signs) = (&self.answers, &self.signs);
+        let has = match at_hand {
+            Ok(Some(has)) => Ok(has),
+            Err(error) => Err(error),
+            // Every sign of the next node is one of this one. That the source is gone is heard elsewhere.
+            Ok(None) => answers.of(index, *patience, || {
+                signs.give();
+                let _ = back.send(SIGN_OF_WORK);
+            }),
+        };
+        match has {
             Ok(has) => Ok(Some(has)),
             Err(error) => {
                 tracing::info!(%error, "the next node says nothing more; going on without it");
@@ -118,29 +131,32 @@ impl Answerer {
     /// Proves what is here of a file.
     fn look(&mut self, partial: Partial, behind: Option<Has>) -> Result<(ReadyFile, Has), Stop> {
         let Partial { facts, file, existing } = partial;
-        let mut ready = ReadyFile { index: facts.index, file: Arc::new(file), prefix: None, standing: None };
-        let (mut own, mut agrees) = (Has::Nothing, false);
-        if let Some(Prefix { length, digest }) = facts.prefix {
-            let mut hasher = Hasher::new(self.algorithm);
-            let cut = match &behind {
-                Some(Has::Prefix { length: cut, digest }) if *cut < length => Some((*cut, digest)),
-                _ => None,
+        let mut ready = ReadyFile {
+            index: facts.index,
+            file: Arc::new(PartialFile::new(file)),
+            prefix: None,
+            standing: None,
+        };
+        let mut own = Has::Nothing;
+        if let Some(said) = facts.prefix {
+            // Of a longer one than the next node has, no more is of use than that has too.
+            let wanted = match &behind {
+                Some(Has::Prefix { length, digest }) if *length < said.length => {
+                    Prefix { length: *length, digest: digest.clone() }
+                }
+                _ => said,
             };
-            let mut from = 0;
-            if let Some((cut, theirs)) = cut {
-                self.digest(&ready.file, &mut hasher, 0..cut)?;
-                (from, agrees) = (cut, hasher.finish() == *theirs);
-            }
-            if self.digest(&ready.file, &mut hasher, from..length)? && hasher.finish() == digest {
-                ready.prefix = Some((length, hasher));
-                own = Has::Prefix { length, digest };
-            } else {
-                tracing::warn!(
-                    index = facts.index,
-                    "a partial file is not what its journal says; it begins anew"
-                );
-                let failed = |errno| failures::file("emptying", "a partial file", 0, errno);
-                rustix::fs::ftruncate(&ready.file, 0).map_err(failed)?;
+            match self.prefix(&ready.file, &wanted)? {
+                Some(hasher) => {
+                    ready.prefix = Some((wanted.length, hasher));
+                    own = Has::Prefix { length: wanted.length, digest: wanted.digest };
+                }
+                None => {
+                    let index = facts.index;
+                    tracing::warn!(index, "a partial file has other bytes than were said; it begins anew");
+                    let failed = |errno| failures::file("emptying", "a partial file", 0, errno);
+                    rustix::fs::ftruncate(&ready.file, 0).map_err(failed)?;
+                }
             }
         }
         if own == Has::Nothing
@@ -155,7 +171,14 @@ impl Answerer {
                 own = Has::Whole { digest };
             }
         }
-        Ok((ready, common(own, behind, agrees)))
+        Ok((ready, common(own, behind)))
+    }
+
+    /// Proves that a partial file begins with these bytes. What cannot be read is not there.
+    fn prefix(&mut self, file: &PartialFile, wanted: &Prefix) -> Result<Option<Hasher>, Stop> {
+        let mut hasher = Hasher::new(self.algorithm);
+        let whole = self.digest(file, &mut hasher, 0..wanted.length)?;
+        Ok((whole && hasher.finish() == wanted.digest).then_some(hasher))
     }
 
     /// The digest of what stands at the destination. What cannot be read is not the same, and will be replaced.
@@ -163,27 +186,29 @@ impl Answerer {
         let Ok(stat) = rustix::fs::fstat(existing) else { return Ok(None) };
         let mut hasher = Hasher::new(self.algorithm);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        match self.digest(existing, &mut hasher, 0..size) {
-            Ok(true) => {}
-            Ok(false) => return Ok(None),
-            Err(Stop::Failed(failure)) if failure.reason == nixl_transfer_crds::Reason::IoError => {
-                return Ok(None);
-            }
-            Err(stop) => return Err(stop),
-        }
-        Ok(Some(hasher.finish()))
+        Ok(self.digest(existing, &mut hasher, 0..size)?.then(|| hasher.finish()))
     }
 
-    /// Digests a range; false when the file is shorter.
+    /// Digests a range; false when the file is shorter, or cannot be read.
     fn digest(
         &mut self,
-        file: &std::os::fd::OwnedFd,
+        file: impl AsFd,
         hasher: &mut Hasher,
         range: std::ops::Range<u64>,
     ) -> Result<bool, Stop> {
-        let end = range.end;
-        let failed = |errno| Stop::Failed(failures::file("reading", "what is here of a file", end, errno));
-        content::digest(file, hasher, range, failed, |_| self.sign())
+        let unreadable = std::cell::Cell::new(None);
+        let failed = |errno| {
+            unreadable.set(Some(errno));
+            Stop::Closed
+        };
+        let whole = content::digest(file, hasher, range, failed, |_| self.sign());
+        match unreadable.get() {
+            Some(errno) => {
+                tracing::warn!(%errno, "what is here of a file cannot be read");
+                Ok(false)
+            }
+            None => whole,
+        }
     }
 
     /// A sign of life to the source, when it has had none for long.
@@ -191,8 +216,8 @@ impl Answerer {
         if self.signed.elapsed() < SIGN {
             return Ok(());
         }
-        let text = self.writer.settle(self.below);
-        self.send(&text)
+        self.signs.give();
+        self.send(SIGN_OF_WORK)
     }
 
     /// Hands on what is ready, then says so: the source sends nothing of a file that cannot be written yet.

@@ -48,13 +48,23 @@ pub(super) struct Assembly {
     current: Option<FileFacts>,
     /// How many bytes of it came, or need not come.
     received: u64,
+    /// How many bytes of it the source has compared.
+    compared: u64,
     done: bool,
 }
 
 impl Assembly {
     pub(super) fn new(algorithm: Algorithm) -> Self {
         let digest_length = digest::length(algorithm);
-        Self { digest_length, entries: Vec::new(), totals: None, current: None, received: 0, done: false }
+        Self {
+            digest_length,
+            entries: Vec::new(),
+            totals: None,
+            current: None,
+            received: 0,
+            compared: 0,
+            done: false,
+        }
     }
 
     /// Whether everything came.
@@ -105,8 +115,7 @@ impl Assembly {
                     return Err(wrong("a file's end comes before all its bytes, or names another size"));
                 }
                 self.check_digest(digest)?;
-                self.received = 0;
-                self.current = self.file_from(index as usize + 1);
+                self.next_file(index);
                 Ok(Step::FileComplete { file, digest })
             }
             (Frame::Resumed { index, offset, digest }, Some(_)) => {
@@ -124,14 +133,15 @@ impl Assembly {
                     return Err(wrong("a file that is here has another size, or was begun"));
                 }
                 self.check_digest(digest)?;
-                self.current = self.file_from(index as usize + 1);
+                self.next_file(index);
                 Ok(Step::Same { file, digest })
             }
             (Frame::Checked { index, bytes }, Some(_)) => {
                 let file = self.current_is(index)?;
-                if self.received != 0 || bytes > file.size {
-                    return Err(wrong("more was compared of a file than it has"));
+                if self.received != 0 || bytes > file.size || bytes <= self.compared {
+                    return Err(wrong("more was compared of a file than it has, or no more than before"));
                 }
+                self.compared = bytes;
                 Ok(Step::Checked { file, bytes })
             }
             (Frame::End { totals, digest }, Some(announced)) => {
@@ -147,6 +157,11 @@ impl Assembly {
             }
             (_, None) => Err(wrong("content comes before the manifest's end")),
         }
+    }
+
+    fn next_file(&mut self, done: u32) {
+        (self.received, self.compared) = (0, 0);
+        self.current = self.file_from(done as usize + 1);
     }
 
     fn current_is(&self, index: u32) -> Result<FileFacts, Failure> {

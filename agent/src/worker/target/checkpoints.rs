@@ -2,7 +2,6 @@
 //! not be sent again. A thread of its own; when the disk is slower than the network, the hop waits for it.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 
 use rustix::fs::{Advice, fadvise, fdatasync};
@@ -11,6 +10,7 @@ use super::super::failures;
 use super::super::hop::Seat;
 use super::super::trouble::Trouble;
 use super::assembly::FileFacts;
+use super::partial_file::PartialFile;
 use super::ready::OpenFile;
 use crate::protocol::FromWorker;
 
@@ -27,7 +27,7 @@ pub(super) struct Checkpoints {
 }
 
 struct Job {
-    file: Arc<OwnedFd>,
+    file: Arc<PartialFile>,
     facts: FileFacts,
     length: u64,
     digest: Vec<u8>,
@@ -41,7 +41,7 @@ impl Checkpoints {
         std::thread::Builder::new().name("checkpoints".into()).spawn(move || {
             for job in waiting {
                 // A sync that failed once is not tried again: the kernel may have dropped the pages.
-                if let Err(errno) = fdatasync(&job.file) {
+                if let Err(errno) = job.file.sync(|file| fdatasync(file)) {
                     return trouble.fail(failures::file("syncing", &job.path, job.facts.size, errno));
                 }
                 if job.facts.size >= LARGE {

@@ -1,7 +1,6 @@
 //! A file that the target is about to write, with what is here of it already, and the same file while it is written.
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nixl_transfer_crds::{Algorithm, Reason};
@@ -10,14 +9,14 @@ use rustix::io::{Errno, pwrite};
 
 use super::super::content;
 use super::super::failures;
-use super::assembly::FileFacts;
+use super::partial_file::PartialFile;
 use crate::digest::Hasher;
 use crate::protocol::Failure;
 
 /// A file that control has opened and whose beginning was looked at.
 pub(in crate::worker) struct ReadyFile {
     pub(super) index: u32,
-    pub(super) file: Arc<OwnedFd>,
+    pub(super) file: Arc<PartialFile>,
     /// How many of its first bytes are here, proven by their digest, and the digest in the making after them.
     pub(super) prefix: Option<(u64, Hasher)>,
     /// Digest of the file that stands at the destination.
@@ -26,7 +25,7 @@ pub(in crate::worker) struct ReadyFile {
 
 /// A file that is being written.
 pub(super) struct OpenFile {
-    pub(super) file: Arc<OwnedFd>,
+    pub(super) file: Arc<PartialFile>,
     pub(super) hasher: Hasher,
     pub(super) standing: Option<Vec<u8>>,
     /// So much of it is on the disk, or on its way there.
@@ -53,11 +52,11 @@ impl ReadyFile {
     /// proven to be, or its beginning, which is read again.
     pub(super) fn resumed(
         self,
-        facts: &FileFacts,
         offset: u64,
         digest: &[u8],
         algorithm: Algorithm,
         path: &str,
+        sign: impl FnMut(u64) -> Result<(), Failure>,
     ) -> Result<OpenFile, Failure> {
         let wrong = |what: &str| Failure::new(Reason::IntegrityError, format!("{path}: {what}"));
         let Self { file, prefix, standing, .. } = self;
@@ -65,8 +64,9 @@ impl ReadyFile {
             Some((length, hasher)) if length == offset => hasher,
             Some((length, _)) if length > offset => {
                 let mut hasher = Hasher::new(algorithm);
-                let failed = |errno| failures::file("reading", path, facts.size, errno);
-                content::digest(&file, &mut hasher, 0..offset, failed, |_| Ok(()))?;
+                // What cannot be read is no better than what is wrong: it must not come back in the next attempt.
+                let failed = |errno: Errno| wrong(&format!("what is here of it cannot be read: {errno}"));
+                content::digest(&file, &mut hasher, 0..offset, failed, sign)?;
                 hasher
             }
             _ => return Err(wrong("the source goes on at a place that is not reached here")),

@@ -2,7 +2,6 @@
 //! a disk takes many syncs at once in the time of one. The number of files in it is bounded by control's window.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -14,6 +13,7 @@ use super::super::failures;
 use super::super::hop::{HopCommand, Seat};
 use super::super::trouble::Trouble;
 use super::assembly::FileFacts;
+use super::partial_file::PartialFile;
 use super::queue::Queue;
 use super::reporter;
 use crate::digest::Hasher;
@@ -34,7 +34,7 @@ pub(super) struct FinishedFile {
     pub(super) digest: Vec<u8>,
     /// The partial file, and whether what stands at the destination has the same content. None: it has, and nothing was
     /// written.
-    pub(super) written: Option<(Arc<OwnedFd>, bool)>,
+    pub(super) written: Option<(Arc<PartialFile>, bool)>,
 }
 
 /// The pool's handle. Its threads end when no file is left after [`Store::no_more`], or with the process.
@@ -166,7 +166,7 @@ impl Shared {
         };
         futimens(partial, &times).map_err(failed("setting the time of"))?;
         // A sync that failed once is not tried again: the kernel may have dropped the pages.
-        fsync(partial).map_err(failed("syncing"))?;
+        partial.sync(|file| fsync(file)).map_err(failed("syncing"))?;
         if self.read_back {
             // Only pages that are clean are dropped, which all are now.
             fadvise(partial, 0, None, Advice::DontNeed).map_err(failed("dropping the cache of"))?;

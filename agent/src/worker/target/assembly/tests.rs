@@ -40,8 +40,8 @@ fn shortened() -> Vec<Frame<'static>> {
         6..8,
         [
             Frame::Same { index: 2, size: 0, digest: &DIGEST },
-            Frame::Checked { index: 3, bytes: 0 },
             Frame::Checked { index: 3, bytes: 1 },
+            Frame::Checked { index: 3, bytes: 2 },
             Frame::Resumed { index: 3, offset: 1, digest: &DIGEST },
             Frame::Data { index: 3, offset: 1, bytes: b"y" },
         ],
@@ -101,6 +101,7 @@ fn what_does_not_fit_the_manifest_is_refused() {
         (6, Frame::Same { index: 3, size: 2, digest: &DIGEST }),
         (6, Frame::Same { index: 2, size: 0, digest: &DIGEST[..7] }),
         (8, Frame::Checked { index: 3, bytes: 3 }),
+        (8, Frame::Checked { index: 3, bytes: 1 }),
         (9, Frame::Resumed { index: 3, offset: 3, digest: &DIGEST }),
         (9, Frame::Resumed { index: 3, offset: 1, digest: &[] }),
         (10, Frame::Data { index: 3, offset: 0, bytes: b"xy" }),
