@@ -3,6 +3,7 @@
 
 mod gauges;
 mod record;
+mod writeouts;
 
 use std::{
     collections::HashSet,
@@ -15,7 +16,7 @@ use jiff::Timestamp;
 use kube::Resource;
 use nixl_transfer_crds::{TransferJob, TransferTask, job::TransferJobStatus};
 use serde_json::json;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::sync::mpsc;
 
 use crate::{
     apply::{self, Applied, Work, patch, writer::Writer},
@@ -28,6 +29,7 @@ use crate::{
     serve::{Health, Watched},
     world::{Change, Clock, Observation, World},
 };
+use writeouts::WriteOuts;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -57,14 +59,11 @@ pub struct Control {
     schedule: Schedule,
     memories: std::collections::HashMap<String, Memory>,
     unlisted: HashSet<usize>,
-    writer: Writer,
-    events: Events,
     metrics: Metrics,
     health: Arc<Health>,
     backoff_base: i64,
     rack_label: String,
-    sender: mpsc::Sender<Message>,
-    applying: JoinSet<()>,
+    applying: WriteOuts,
 }
 
 impl Control {
@@ -82,14 +81,11 @@ impl Control {
             schedule: Schedule::default(),
             memories: Default::default(),
             unlisted: Watched::ALL.map(|watched| watched as usize).into(),
-            writer,
-            events,
             metrics,
             health,
             backoff_base: config.backoff_base_seconds,
             rack_label: config.rack_label.clone(),
-            sender,
-            applying: JoinSet::new(),
+            applying: WriteOuts::new(writer, config.writers.into(), events, sender),
         }
     }
 
@@ -114,14 +110,14 @@ impl Control {
                     self.world.tick(Instant::now());
                     gauges::set(&self.metrics, &self.world, &self.memories);
                 }
-                () = tokio::time::sleep_until(next.into()) => {}
-            }
-            while let Some(ended) = self.applying.try_join_next() {
-                if let Err(error) = ended {
-                    // Its job would never be planned again. A fresh start reads everything back.
-                    tracing::error!(%error, "a write-out ended unexpectedly; the operator ends");
-                    return self.finish(messages).await;
+                ended = self.applying.ended(), if !self.applying.is_empty() => {
+                    if let Err(error) = ended {
+                        // Its job would never be planned again. A fresh start reads everything back.
+                        tracing::error!(%error, "a write-out ended unexpectedly; the operator ends");
+                        return self.finish(messages).await;
+                    }
                 }
+                () = tokio::time::sleep_until(next.into()) => {}
             }
             let now = Instant::now();
             self.schedule.wake(now);
@@ -145,10 +141,11 @@ impl Control {
     /// Lets the writes under way finish, and reads their answers so that none of them waits for us.
     async fn finish(mut self, mut messages: mpsc::Receiver<Message>) {
         tracing::info!(under_way = self.applying.len(), "stopping");
+        self.applying.stop();
         let drained = async {
             while !self.applying.is_empty() {
                 tokio::select! {
-                    _ = self.applying.join_next() => {}
+                    _ = self.applying.ended() => {}
                     _ = messages.recv() => {}
                 }
             }
@@ -298,13 +295,7 @@ impl Control {
         self.world.slots.reserve(&reserved);
         self.schedule.started(&rank.job);
         self.schedule.set_waiting(rank, plan.blocked_on);
-        self.applying.spawn(apply::apply(
-            work,
-            self.writer.clone(),
-            self.events.clone(),
-            self.sender.clone(),
-            reserved,
-        ));
+        self.applying.push(work, reserved);
     }
 
     fn work(&self, unit: &str, job: Option<&TransferJob>, tasks: &[&TransferTask], plan: &Plan) -> Work {
