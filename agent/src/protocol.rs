@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use entry::{Entry, Totals};
 
 /// Version of these messages; a launcher and workers of another version are refused.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Descriptors that one message may carry (the kernel's limit is 253).
-pub const MAX_DESCRIPTORS: usize = 64;
+pub const MAX_DESCRIPTORS: usize = 128;
 
 /// Unique name of a worker: the NIXL agent's name, and what the status shows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,7 +74,7 @@ pub enum ToWorker {
     /// Source only: a part of the manifest, in order. The part with `totals` is the last.
     Manifest { hop: HopId, entries: Vec<Entry>, totals: Option<Totals> },
     /// Source only: regular files of the manifest, opened for reading, one descriptor each, ascending. Directories and
-    /// links have none. Control keeps at most `OPEN_WINDOW` files ahead of `Consumed`.
+    /// links have none. Control keeps a window of files ahead of `Consumed`.
     Files { hop: HopId, files: Vec<FileToRead> },
     /// Target only: partial files, opened for writing, ascending; the descriptors follow in the same order, and after each
     /// one that is to be compared one more, of the file that stands at the destination.
@@ -85,7 +85,8 @@ pub enum ToWorker {
     Close { hop: HopId },
 }
 
-/// Files that control opens ahead of what the worker has finished with, per hop.
+/// Files that control opens ahead of what the worker has finished with, per hop: at least so many. It may open more where
+/// the limit of open files allows (`control/window.rs`).
 pub const OPEN_WINDOW: usize = 256;
 
 /// Worker to control.
