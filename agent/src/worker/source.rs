@@ -5,6 +5,7 @@
 pub(super) mod answers;
 mod limiter;
 mod packer;
+mod passing;
 mod read;
 
 use std::collections::VecDeque;
