@@ -3,6 +3,7 @@
 
 pub mod channel;
 pub mod entry;
+mod hex;
 
 use nixl_transfer_crds::{Algorithm, Reason};
 use serde::{Deserialize, Serialize};
@@ -110,7 +111,13 @@ pub enum FromWorker {
     Manifest { hop: HopId, entries: Vec<Entry>, totals: Option<Totals> },
     /// Target only: the first `length` bytes of a partial file have this digest and were synced. 0: what was durable is
     /// about to be written over.
-    Durable { hop: HopId, index: u32, length: u64, digest: Vec<u8> },
+    Durable {
+        hop: HopId,
+        index: u32,
+        length: u64,
+        #[serde(with = "hex")]
+        digest: Vec<u8>,
+    },
     /// Target only: these files are complete in their partials, verified against the source's digest and synced.
     Stored { hop: HopId, files: Vec<StoredFile> },
     /// Target only: every file is stored and the stream has ended well. Control commits and answers `Finished`.
@@ -175,6 +182,7 @@ pub struct FileToRead {
     /// Its place in the manifest.
     pub index: u32,
     /// Digest of its content, where it is known from before.
+    #[serde(with = "hex::optional")]
     pub known: Option<Vec<u8>>,
 }
 
@@ -186,6 +194,7 @@ pub struct FileToWrite {
     /// Whether what stands at the destination is compared with it; its descriptor follows then.
     pub compare: bool,
     /// Digest of what stands there, where it is known from before.
+    #[serde(with = "hex::optional")]
     pub known: Option<Vec<u8>>,
     /// What an earlier attempt has made durable of it in the partial file.
     pub prefix: Option<Prefix>,
@@ -197,6 +206,7 @@ pub struct Prefix {
     /// How many.
     pub length: u64,
     /// Their digest.
+    #[serde(with = "hex")]
     pub digest: Vec<u8>,
 }
 
@@ -206,6 +216,7 @@ pub struct FileDigest {
     /// The file's place in the manifest.
     pub index: u32,
     /// The digest.
+    #[serde(with = "hex")]
     pub digest: Vec<u8>,
 }
 
@@ -215,6 +226,7 @@ pub struct StoredFile {
     /// Its place in the manifest.
     pub index: u32,
     /// Digest of its content, equal to what the source said.
+    #[serde(with = "hex")]
     pub digest: Vec<u8>,
     /// Whether the file that stood at the destination has the same content.
     pub identical: bool,
