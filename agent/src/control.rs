@@ -21,6 +21,7 @@ pub mod source_runs;
 pub mod staging;
 pub mod target;
 pub mod watch;
+mod window;
 pub mod workers;
 
 use std::{

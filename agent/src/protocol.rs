@@ -3,6 +3,7 @@
 
 pub mod channel;
 pub mod entry;
+mod hex;
 
 use nixl_transfer_crds::{Algorithm, Reason};
 use serde::{Deserialize, Serialize};
@@ -10,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use entry::{Entry, Totals};
 
 /// Version of these messages; a launcher and workers of another version are refused.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Descriptors that one message may carry (the kernel's limit is 253).
-pub const MAX_DESCRIPTORS: usize = 64;
+pub const MAX_DESCRIPTORS: usize = 128;
 
 /// Unique name of a worker: the NIXL agent's name, and what the status shows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,7 +75,7 @@ pub enum ToWorker {
     /// Source only: a part of the manifest, in order. The part with `totals` is the last.
     Manifest { hop: HopId, entries: Vec<Entry>, totals: Option<Totals> },
     /// Source only: regular files of the manifest, opened for reading, one descriptor each, ascending. Directories and
-    /// links have none. Control keeps at most `OPEN_WINDOW` files ahead of `Consumed`.
+    /// links have none. Control keeps a window of files ahead of `Consumed`.
     Files { hop: HopId, files: Vec<FileToRead> },
     /// Target only: partial files, opened for writing, ascending; the descriptors follow in the same order, and after each
     /// one that is to be compared one more, of the file that stands at the destination.
@@ -85,7 +86,8 @@ pub enum ToWorker {
     Close { hop: HopId },
 }
 
-/// Files that control opens ahead of what the worker has finished with, per hop.
+/// Files that control opens ahead of what the worker has finished with, per hop: at least so many. It may open more where
+/// the limit of open files allows (`control/window.rs`).
 pub const OPEN_WINDOW: usize = 256;
 
 /// Worker to control.
@@ -109,7 +111,13 @@ pub enum FromWorker {
     Manifest { hop: HopId, entries: Vec<Entry>, totals: Option<Totals> },
     /// Target only: the first `length` bytes of a partial file have this digest and were synced. 0: what was durable is
     /// about to be written over.
-    Durable { hop: HopId, index: u32, length: u64, digest: Vec<u8> },
+    Durable {
+        hop: HopId,
+        index: u32,
+        length: u64,
+        #[serde(with = "hex")]
+        digest: Vec<u8>,
+    },
     /// Target only: these files are complete in their partials, verified against the source's digest and synced.
     Stored { hop: HopId, files: Vec<StoredFile> },
     /// Target only: every file is stored and the stream has ended well. Control commits and answers `Finished`.
@@ -176,6 +184,7 @@ pub struct FileToRead {
     /// Its place in the manifest.
     pub index: u32,
     /// Digest of its content, where it is known from before.
+    #[serde(with = "hex::optional")]
     pub known: Option<Vec<u8>>,
 }
 
@@ -187,6 +196,7 @@ pub struct FileToWrite {
     /// Whether what stands at the destination is compared with it; its descriptor follows then.
     pub compare: bool,
     /// Digest of what stands there, where it is known from before.
+    #[serde(with = "hex::optional")]
     pub known: Option<Vec<u8>>,
     /// What an earlier attempt has made durable of it in the partial file.
     pub prefix: Option<Prefix>,
@@ -198,6 +208,7 @@ pub struct Prefix {
     /// How many.
     pub length: u64,
     /// Their digest.
+    #[serde(with = "hex")]
     pub digest: Vec<u8>,
 }
 
@@ -207,6 +218,7 @@ pub struct FileDigest {
     /// The file's place in the manifest.
     pub index: u32,
     /// The digest.
+    #[serde(with = "hex")]
     pub digest: Vec<u8>,
 }
 
@@ -216,6 +228,7 @@ pub struct StoredFile {
     /// Its place in the manifest.
     pub index: u32,
     /// Digest of its content, equal to what the source said.
+    #[serde(with = "hex")]
     pub digest: Vec<u8>,
     /// Whether the file that stood at the destination has the same content.
     pub identical: bool,

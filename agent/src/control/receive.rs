@@ -10,10 +10,11 @@ use std::{
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, task::status::TargetSide};
 
+use super::window;
 use crate::{
     metrics::Metrics,
     protocol::{
-        Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW, Prefix,
+        Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, Prefix,
         entry::{Entry, Totals},
     },
     volume::{Committed, Destination, Keep, OpenedPartial, Resume},
@@ -27,8 +28,8 @@ pub type Batch = (Vec<FileToWrite>, Vec<OwnedFd>);
 pub enum Arrival {
     /// Nothing to tell the worker.
     Nothing,
-    /// Partial files to hand over.
-    Open(Vec<Batch>),
+    /// Partial files may be opened: [`Received::open_more`], until there are none.
+    Open,
     /// Everything is committed and synced: the digest of what the destination holds.
     Done(ContentDigest),
 }
@@ -40,6 +41,7 @@ pub struct Received {
     algorithm: Algorithm,
     to_open: VecDeque<u32>,
     open: usize,
+    window: usize,
     counters: Counters,
     totals: Option<Totals>,
     committed: u64,
@@ -58,6 +60,7 @@ impl Received {
             algorithm,
             to_open: VecDeque::new(),
             open: 0,
+            window: window::files(),
             counters: Counters::default(),
             totals: None,
             committed: 0,
@@ -81,7 +84,7 @@ impl Received {
                     }
                     self.open = self.open.saturating_sub(1);
                 }
-                self.open_more()
+                Ok(Arrival::Open)
             }
             FromWorker::Durable { index, length, digest, .. } => {
                 // Said of a file that was committed meanwhile, it says nothing any more.
@@ -107,26 +110,23 @@ impl Received {
         }
         self.totals = self.destination.totals();
         self.to_open = self.destination.file_indices().collect();
-        self.open_more()
+        Ok(Arrival::Open)
     }
 
-    fn open_more(&mut self) -> Result<Arrival, Failure> {
-        let mut batches = Vec::new();
-        while !self.to_open.is_empty() && self.open < OPEN_WINDOW {
-            let (mut files, mut descriptors) = (Vec::new(), Vec::new());
-            // A file may bring two descriptors.
-            while descriptors.len() + 2 <= MAX_DESCRIPTORS && self.open < OPEN_WINDOW {
-                let Some(index) = self.to_open.pop_front() else { break };
-                let OpenedPartial { partial, existing, resume, known } = self.destination.partial(index)?;
-                let prefix = resume.map(|Resume { length, digest }| Prefix { length, digest });
-                files.push(FileToWrite { index, compare: existing.is_some(), known, prefix });
-                descriptors.push(partial);
-                descriptors.extend(existing);
-                self.open += 1;
-            }
-            batches.push((files, descriptors));
+    /// Opens the next partial files of one message, if the window has room. The worker gets them before more are opened.
+    pub fn open_more(&mut self) -> Result<Option<Batch>, Failure> {
+        let (mut files, mut descriptors) = (Vec::new(), Vec::new());
+        // A file may bring two descriptors.
+        while descriptors.len() + 2 <= MAX_DESCRIPTORS && self.open < self.window {
+            let Some(index) = self.to_open.pop_front() else { break };
+            let OpenedPartial { partial, existing, resume, known } = self.destination.partial(index)?;
+            let prefix = resume.map(|Resume { length, digest }| Prefix { length, digest });
+            files.push(FileToWrite { index, compare: existing.is_some(), known, prefix });
+            descriptors.push(partial);
+            descriptors.extend(existing);
+            self.open += 1;
         }
-        Ok(if batches.is_empty() { Arrival::Nothing } else { Arrival::Open(batches) })
+        Ok((!files.is_empty()).then_some((files, descriptors)))
     }
 
     fn received(&mut self, counters: Counters, may_commit: &dyn Fn() -> bool) -> Result<Arrival, Failure> {

@@ -27,10 +27,11 @@ use super::{
     report::{Half, Report},
     source_runs::Seat,
     staging::Share,
+    window,
 };
 use crate::{
     protocol::{
-        Failure, FileToRead, FromWorker, MAX_DESCRIPTORS, OPEN_WINDOW, ToWorker, WorkerName,
+        Failure, FileToRead, FromWorker, MAX_DESCRIPTORS, ToWorker, WorkerName,
         entry::{Entry, EntryKind},
     },
     volume::SourceTree,
@@ -143,9 +144,10 @@ async fn feed(hop: &Hop, seat: &mut Seat, tree: &SourceTree) -> Result<(), Failu
     }
     let files: Vec<u32> = regular_files(tree.entries());
     let (mut opened, mut consumed, mut reported) = (0, 0, 0);
+    let window = window::files();
     loop {
-        while opened < files.len() && opened - consumed < OPEN_WINDOW {
-            let room = (OPEN_WINDOW - (opened - consumed)).min(MAX_DESCRIPTORS);
+        while opened < files.len() && opened - consumed < window {
+            let room = (window - (opened - consumed)).min(MAX_DESCRIPTORS);
             let batch = &files[opened..files.len().min(opened + room)];
             let descriptors: Vec<OwnedFd> = tokio::task::block_in_place(|| {
                 batch.iter().map(|index| tree.open(*index)).collect::<Result<_, _>>()

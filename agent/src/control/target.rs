@@ -254,8 +254,8 @@ async fn take_in(
         received.count(half, &hop.context.metrics, &namespace);
         match step? {
             Arrival::Nothing => {}
-            Arrival::Open(batches) => {
-                for (files, descriptors) in batches {
+            Arrival::Open => {
+                while let Some((files, descriptors)) = tokio::task::block_in_place(|| received.open_more())? {
                     worker.sender().send(ToWorker::Partials { hop: HOP, files }, descriptors).await?;
                 }
             }

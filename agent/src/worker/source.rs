@@ -5,6 +5,7 @@
 pub(super) mod answers;
 mod limiter;
 mod packer;
+mod passing;
 mod read;
 
 use std::collections::VecDeque;
@@ -28,7 +29,7 @@ use limiter::Limiter;
 use packer::Packer;
 
 /// Files after which control is told that it may open more.
-const CONSUMED_EVERY: usize = 32;
+const CONSUMED_EVERY: usize = 64;
 
 /// The body of a source hop's thread.
 pub(super) fn run(mut seat: Seat, corrupt_chunk: Option<u64>) -> Result<(), Stop> {

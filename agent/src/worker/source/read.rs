@@ -12,6 +12,7 @@ use super::super::content;
 use super::super::failures;
 use super::super::hop::Stop;
 use super::packer::Packer;
+use super::passing::Passing;
 use crate::digest::Hasher;
 use crate::protocol::Failure;
 use crate::wire::Has;
@@ -63,11 +64,12 @@ impl FileToSend<'_> {
             // Advice only: without it reading is as right, and slower.
             let _ = fadvise(self.file, 0, None, Advice::Sequential);
         }
+        let passing = &mut Passing::begin(self.file, self.size);
         let mut hasher = Hasher::new(algorithm);
         let offset = match has {
             Has::Nothing => 0,
             Has::Prefix { length, digest } if *length <= self.size => {
-                self.digest_to(*length, &mut hasher, packer, &mut moved)?;
+                self.digest_to(*length, passing, &mut hasher, packer, &mut moved)?;
                 if hasher.finish() == *digest { *length } else { 0 }
             }
             Has::Prefix { .. } => 0,
@@ -75,7 +77,7 @@ impl FileToSend<'_> {
                 let own = match self.known {
                     Some(known) => known.to_vec(),
                     None => {
-                        self.digest_to(self.size, &mut hasher, packer, &mut moved)?;
+                        self.digest_to(self.size, passing, &mut hasher, packer, &mut moved)?;
                         hasher.finish()
                     }
                 };
@@ -93,7 +95,7 @@ impl FileToSend<'_> {
         } else {
             hasher = Hasher::new(algorithm);
         }
-        self.content(offset, &mut hasher, packer, &mut moved)?;
+        self.content(offset, passing, &mut hasher, packer, &mut moved)?;
         self.check_unchanged(&before)?;
         let digest = hasher.finish();
         packer.write(|frames| frames.file_end(self.index, self.size, &digest))?;
@@ -104,6 +106,7 @@ impl FileToSend<'_> {
     fn content(
         &self,
         mut offset: u64,
+        passing: &mut Passing<'_>,
         hasher: &mut Hasher,
         packer: &mut Packer,
         moved: &mut impl FnMut(u64, u64) -> Result<(), Stop>,
@@ -122,6 +125,7 @@ impl FileToSend<'_> {
             frames.data_in_place(self.index, offset, length);
             let position = frames.position();
             packer.written_to(position)?;
+            passing.read(offset..offset + length as u64);
             offset += length as u64;
             moved(length as u64, packer.resent())?;
         }
@@ -132,13 +136,16 @@ impl FileToSend<'_> {
     fn digest_to(
         &self,
         length: u64,
+        passing: &mut Passing<'_>,
         hasher: &mut Hasher,
         packer: &mut Packer,
         moved: &mut impl FnMut(u64, u64) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
-        let mut told = Instant::now();
+        let (mut told, mut read) = (Instant::now(), 0);
         let failed = |errno| Stop::Failed(failures::file("reading", self.shown, self.size, errno));
         let whole = content::digest(self.file, hasher, 0..length, failed, |at| {
+            passing.read(read..at);
+            read = at;
             if told.elapsed() >= TELL {
                 told = Instant::now();
                 packer.write(|frames| frames.checked(self.index, at))?;
