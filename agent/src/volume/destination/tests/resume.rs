@@ -184,6 +184,39 @@ fn what_this_run_has_committed_is_compared_whatever_the_policy_is() {
     }
 }
 
+/// What is skipped keeps its mode and time, so it is skipped only when they are those of the source as it is now.
+#[test]
+fn what_the_source_has_other_attributes_of_since_is_sent_again() {
+    let later = Time { seconds: OLD.seconds, nanoseconds: OLD.nanoseconds + 1 };
+    let next = |mode, mtime| {
+        [Entry { path: RelativePath::default(), kind: EntryKind::File { size: 4, mode, mtime, inode: 7 } }]
+    };
+    for (policy, mode, mtime, compared) in [
+        (OVERWRITE, 0o640, OLD, true),
+        // Of the mode only permission bits are carried over.
+        (OVERWRITE, 0o4640, OLD, true),
+        (OVERWRITE, 0o600, OLD, false),
+        (OVERWRITE, 0o640, later, false),
+        (WritePolicy::FailIfExists, 0o600, OLD, false),
+        (WritePolicy::FailIfExists, 0o640, later, false),
+        (WritePolicy::SkipIdentical, 0o600, later, true),
+    ] {
+        let fixture = Fixture::new();
+        committed(&fixture, policy, &entry(4, OLD, 7), "data");
+        let mut destination = fixture.open("out", policy).unwrap();
+        accept(&mut destination, &next(mode, mtime));
+        let stored = store(&mut destination, 0, "data").unwrap();
+        assert_eq!(stored.identical, compared, "{policy:?} {mode:o} {mtime:?}");
+        destination.commit(&stored, &|| true).unwrap();
+        drop(destination);
+        if policy != WritePolicy::SkipIdentical {
+            let stat = fixture.path("out").metadata().unwrap();
+            assert_eq!(stat.mode() & 0o7777, mode & 0o777, "{policy:?} {mode:o}");
+            assert_eq!(stat.mtime_nsec(), i64::from(mtime.nanoseconds), "{policy:?} {mode:o}");
+        }
+    }
+}
+
 #[test]
 fn without_a_journal_or_after_a_change_it_is_a_strangers() {
     type Change = fn(&Fixture);
