@@ -273,6 +273,34 @@ fn a_file_whose_commit_was_not_told_is_ours_too() {
 }
 
 #[test]
+fn where_nothing_may_exist_nothing_is_named_that_could_not_be_written_down() {
+    let entries = [directory("", 0o755), file("a", 4), link("l", "a")];
+    for (policy, named) in [(WritePolicy::FailIfExists, false), (OVERWRITE, true)] {
+        let fixture = Fixture::new();
+        let mut destination = fixture.accept("out", policy, &entries).unwrap();
+        let stored = store(&mut destination, 1, "data").unwrap();
+        destination.journal.fill();
+        let reason = destination.commit(&stored, &|| true).err().map(|failure| failure.reason);
+        assert_eq!(reason, (!named).then_some(Reason::InsufficientSpace), "{policy:?}");
+        assert_eq!(fixture.path("out/a").exists(), named, "{policy:?}");
+        destination.keep(Keep::All);
+        drop(destination);
+        // There is room again.
+        let mut destination = fixture.accept("out", policy, &entries).unwrap();
+        let stored = store(&mut destination, 1, "data").unwrap();
+        destination.commit(&stored, &|| true).unwrap();
+        destination.journal.fill();
+        let reason = destination.finish(Algorithm::Xxh3, &|| true).err().map(|failure| failure.reason);
+        assert_eq!(reason, (!named).then_some(Reason::InsufficientSpace), "{policy:?}");
+        assert_eq!(fixture.path("out/l").is_symlink(), named, "{policy:?}");
+        destination.keep(Keep::All);
+        drop(destination);
+        fixture.receive("out", policy, &entries, "data").unwrap();
+        assert_eq!(fs::read_to_string(fixture.path("out/a")).unwrap(), "data", "{policy:?}");
+    }
+}
+
+#[test]
 fn the_room_that_a_kept_partial_takes_is_not_asked_for_again() {
     let fixture = Fixture::new();
     let size = 8 << 20;
