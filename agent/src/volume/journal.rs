@@ -49,6 +49,8 @@ pub(super) struct Journal {
     compact_above: u64,
     algorithm: Algorithm,
     node: String,
+    /// The last header is of `node`: without one what follows is not read.
+    headed: bool,
     /// It says something.
     useful: bool,
     /// Trouble was logged.
@@ -75,30 +77,53 @@ impl Journal {
             compact_above: COMPACT_ABOVE.max(2 * length),
             algorithm,
             node: node.to_owned(),
+            headed: book.node().is_some_and(|last| **last == *node),
             useful: book.is_useful(),
             complained: false,
         };
-        if book.node().is_none_or(|last| **last != *node) {
-            journal.append(&Record::Header { algorithm, source_node: node.to_owned() });
+        if let Err(error) = journal.head() {
+            journal.complain(&error);
         }
         Ok(Some((journal, book)))
     }
 
     /// Adds a record. One that cannot be written costs the next attempt some work, so it is logged and no failure.
     pub(super) fn append(&mut self, record: &Record) {
-        self.useful |= !matches!(record, Record::Header { .. } | Record::Forgotten { .. });
-        let frame = frame(record);
-        // What a write that failed half-way has left is written over by the next, or cut off by the next reader.
-        match self.file.write_all_at(&frame, self.length) {
-            Ok(()) => self.length += frame.len() as u64,
-            Err(error) => self.complain(&error),
+        if let Err(error) = self.write(record) {
+            self.complain(&error);
         }
+    }
+
+    /// As [`Journal::append`], for a record without which nothing more may be done: says why it could not be written.
+    pub(super) fn write(&mut self, record: &Record) -> io::Result<()> {
+        self.head()?;
+        self.put(record)?;
+        self.useful |= !matches!(record, Record::Header { .. } | Record::Forgotten { .. });
         if self.length > self.compact_above {
             if let Err(error) = self.compact() {
                 self.complain(&error);
             }
             self.compact_above = COMPACT_ABOVE.max(2 * self.length);
         }
+        Ok(())
+    }
+
+    /// Writes the header, unless it stands there.
+    fn head(&mut self) -> io::Result<()> {
+        if !self.headed {
+            let (algorithm, source_node) = (self.algorithm, self.node.clone());
+            self.put(&Record::Header { algorithm, source_node })?;
+            self.headed = true;
+        }
+        Ok(())
+    }
+
+    /// What a write that failed half-way has left is written over by the next, or cut off by the next reader.
+    fn put(&mut self, record: &Record) -> io::Result<()> {
+        let frame = frame(record);
+        self.file.write_all_at(&frame, self.length)?;
+        self.length += frame.len() as u64;
+        Ok(())
     }
 
     /// Whether it may have something to say to the next attempt.
@@ -127,9 +152,10 @@ impl Journal {
         drop(writer);
         fsync(&file)?;
         renameat(&self.directory, ANEW, &self.directory, JOURNAL)?;
-        fsync(&self.directory)?;
+        // From here on the old one has no name, whatever follows.
         self.file = file;
         self.length = length;
+        fsync(&self.directory)?;
         Ok(())
     }
 
@@ -137,6 +163,12 @@ impl Journal {
         if !std::mem::replace(&mut self.complained, true) {
             tracing::warn!(%error, "the journal cannot be written: a retry may have to send more again");
         }
+    }
+
+    /// From now on no room is left for it.
+    #[cfg(test)]
+    pub(super) fn fill(&mut self) {
+        self.file = File::options().read(true).write(true).open("/dev/full").unwrap();
     }
 
     #[cfg(test)]

@@ -46,6 +46,13 @@ pub fn last_transition(task: &TransferTask) -> Option<Timestamp> {
     .max()
 }
 
+/// When the task's target half last changed its state; the task's creation when it does not say.
+pub fn target_transition(task: &TransferTask) -> Option<Timestamp> {
+    let half = task.status.as_ref().and_then(|status| status.target.as_ref());
+    let changed = half.and_then(|half| half.last_transition_time.as_ref());
+    changed.or(task.metadata.creation_timestamp.as_ref()).map(|time| time.0)
+}
+
 /// When a task whose halves have not both got ready must have; absent when they have.
 pub fn pending_until(task: &TransferTask) -> Option<Timestamp> {
     let ready = |state: Option<SideState>| state.is_some_and(|state| state >= SideState::Prepared);

@@ -105,6 +105,11 @@ pub fn has_succeeded(task: &TransferTask) -> bool {
     sides(task).1 == Some(SideState::Succeeded)
 }
 
+/// Whether the source's agent has sent everything, and the target's has it.
+pub fn was_sent(task: &TransferTask) -> bool {
+    sides(task).0 == Some(SideState::Succeeded)
+}
+
 /// Whether the target's agent may still store something for the task.
 pub fn is_receiving(task: &TransferTask) -> bool {
     !sides(task).1.is_some_and(SideState::is_terminal)

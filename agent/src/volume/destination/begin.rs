@@ -3,13 +3,14 @@
 use std::os::fd::OwnedFd;
 
 use nixl_transfer_crds::{Reason, WritePolicy};
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, Stat, fstat};
 use rustix::io::Errno;
 
 use super::{Destination, FileState, Resume, earlier};
 use crate::digest;
+use crate::manifest::MODE_MASK;
 use crate::protocol::Failure;
-use crate::protocol::entry::Time;
+use crate::protocol::entry::{EntryKind, Time};
 use crate::volume::beneath;
 use crate::volume::identity::{self, Identity};
 use crate::volume::journal::Record;
@@ -118,8 +119,9 @@ impl Destination {
     }
 
     /// The file at an entry's place, if it has the right size and is one to compare: any under `SkipIdentical`, else only
-    /// what an earlier attempt of this run has put there. What has come since the manifest was checked is not compared: it
-    /// is replaced, or refused, as the policy says.
+    /// what an earlier attempt of this run has put there, with the mode and time that the manifest has now. The source may
+    /// have got others since, and a file that is skipped keeps its own. What has come since the manifest was checked is not
+    /// compared: it is replaced, or refused, as the policy says.
     fn existing(
         &self,
         index: u32,
@@ -137,12 +139,19 @@ impl Destination {
             Err(error) => return Err(self.volume.failure("opening", path, error)),
         };
         let identity = Identity::of(&stat);
-        let wanted =
-            self.policy == WritePolicy::SkipIdentical || page.is_some_and(|page| page.is_ours(&identity));
+        let ours = page.is_some_and(|page| page.is_ours(&identity)) && self.has_attributes(index, &stat);
+        let wanted = self.policy == WritePolicy::SkipIdentical || ours;
         if beneath::kind(&stat) != FileType::RegularFile || identity.size != size || !wanted {
             return Ok(None);
         }
         let opened = beneath::read_located(&handle);
         opened.map(|file| Some((file, identity))).map_err(|error| self.volume.failure("opening", path, error))
+    }
+
+    /// Whether a file has the mode and time that the manifest says of an entry.
+    fn has_attributes(&self, index: u32, stat: &Stat) -> bool {
+        let entry = self.entries.get(index as usize).map(|entry| &entry.kind);
+        matches!(entry, Some(EntryKind::File { mode, mtime, .. })
+            if stat.st_mode & 0o7777 == mode & MODE_MASK && identity::modified(stat) == *mtime)
     }
 }

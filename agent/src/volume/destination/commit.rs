@@ -121,9 +121,12 @@ impl Destination {
         let flags = match self.policy {
             WritePolicy::SkipIdentical | WritePolicy::Overwrite => RenameFlags::empty(),
             WritePolicy::FailIfExists => {
+                // Not named before it is written down: a retry would take it for a stranger's and give up.
                 if let Some(entry) = self.entries.get(index as usize) {
-                    let path = entry.path.0.clone();
-                    self.journal.append(&Record::Naming { path, file: file.unnamed() });
+                    let record = Record::Naming { path: entry.path.0.clone(), file: file.unnamed() };
+                    self.journal.write(&record).map_err(|error| {
+                        beneath::io_failure("writing the journal before naming", &volume.place(path), &error)
+                    })?;
                 }
                 // Our own, of an earlier attempt, may be replaced. No call refuses all but one file: whoever puts
                 // another there between this look and the renaming loses it.

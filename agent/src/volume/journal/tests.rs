@@ -242,3 +242,20 @@ fn its_length_is_bounded_by_what_it_has_to_say() {
     drop(journal);
     assert_eq!(fixture.says()[0].1.durable.as_ref().unwrap().length, 99);
 }
+
+#[test]
+fn what_is_called_written_is_read_also_when_there_was_no_room_for_the_header() {
+    let fixture = Fixture::new();
+    let (mut journal, _) = fixture.open("a");
+    // As if the disk had been full when it was opened.
+    journal.file.set_len(0).unwrap();
+    (journal.length, journal.headed) = (0, false);
+    let good = journal.file.try_clone().unwrap();
+    journal.fill();
+    assert!(journal.write(&durable("x", 5)).is_err() && !journal.is_useful());
+    journal.file = good;
+    journal.write(&durable("y", 6)).unwrap();
+    assert!(journal.is_useful());
+    let paths: Vec<Vec<u8>> = fixture.says().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, [b"y"]);
+}

@@ -20,7 +20,8 @@ use crate::{
 /// What became of the tasks ahead of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ahead<'a> {
-    /// It gets its data straight from the source, or from a node that has everything, or all ahead go on.
+    /// It gets its data straight from the source, or from a node that has everything, or all ahead go on; or it needs them
+    /// no more.
     Whole,
     /// A task ahead has ended without success, or is ending, or was never there; the node that received by it.
     Broken(&'a str),
@@ -53,6 +54,11 @@ fn name(task: &TransferTask) -> &str {
 fn goes_on(task: &TransferTask) -> bool {
     let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
     !asked && cause::of(task).is_none() && hop::is_receiving(task)
+}
+
+/// Whether the task goes on by itself: all was sent to it, so it depends on nobody ahead any more.
+fn needs_nobody(task: &TransferTask) -> bool {
+    goes_on(task) && hop::was_sent(task)
 }
 
 /// What the task behind this one sees: this one, and what is ahead of it.
@@ -91,6 +97,9 @@ impl<'a> Links<'a> {
                 }
             };
             while let Some(on_the_way) = way.pop() {
+                if needs_nobody(on_the_way) {
+                    found.0 = Ahead::Whole;
+                }
                 known.insert(name(on_the_way), found);
                 found.0 = seen_past(on_the_way, found.0, cluster);
             }
@@ -105,7 +114,8 @@ impl<'a> Links<'a> {
         Self { tasks, cluster, known, clocks }
     }
 
-    /// The node at which the chain broke ahead of the task; absent when nothing ahead has ended without success.
+    /// The node at which the chain broke ahead of the task; absent when nothing ahead has ended without success, or the
+    /// task goes on without them.
     pub fn broken_at(&self, task: &TransferTask) -> Option<&'a str> {
         match self.known.get(name(task)) {
             Some((Ahead::Broken(node), _)) => Some(node),

@@ -99,8 +99,7 @@ pub fn under_way(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) ->
         return Some(judge(task, Reason::WorkerLost, message, now, plan));
     }
     if let Some(cause) = cause::holds_up(task) {
-        let created = task.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-        let until = deadline::after(created, PATIENCE_SECONDS);
+        let until = deadline::after(deadline::target_transition(task).unwrap_or(now), PATIENCE_SECONDS);
         if now >= until {
             let message = format!("{}. It goes on waiting by itself, outside its chain", cause.message);
             return Some(judge(task, cause.reason, message, now, plan));

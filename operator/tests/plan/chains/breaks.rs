@@ -26,6 +26,46 @@ fn those_behind_a_node_that_fails_go_on_at_once_as_a_chain_from_the_source() {
 }
 
 #[test]
+fn who_was_sent_everything_goes_on_whatever_becomes_of_those_ahead() {
+    // The relays of b and c are done; d still gets its last bytes from c, which has them.
+    let mut world = moving();
+    let [b, c, d, e] = ["b", "c", "d", "e"].map(|node| name(of(&world, node)));
+    world.report(&b, false, SideState::Succeeded, None);
+    world.report(&c, false, SideState::Succeeded, None);
+    world.report(&b, true, SideState::Failed, Some("IoError"));
+    catch_up(&mut world);
+    for task in [&c, &d, &e] {
+        let task = &world.tasks[task];
+        let verdict = task.status.as_ref().and_then(|status| status.verdict.as_ref());
+        assert_eq!((task.spec.cancel, verdict), (false, None), "{:#?}", world.log);
+    }
+    world.settle();
+    assert!(world.is(condition::COMPLETE));
+    let got = ["b", "c", "d", "e"].map(|node| counts(&world, node));
+    assert_eq!(got, [(1, 1), (0, 0), (0, 0), (0, 0)], "{:#?}", world.log);
+
+    // What fails by itself after that is a break like any other.
+    let mut world = moving();
+    let [b, c] = ["b", "c"].map(|node| name(of(&world, node)));
+    world.report(&c, false, SideState::Succeeded, None);
+    world.report(&b, true, SideState::Failed, Some("IoError"));
+    world.report(&c, true, SideState::Failed, Some("IoError"));
+    catch_up(&mut world);
+    world.settle();
+    let got = ["b", "c", "d", "e"].map(|node| counts(&world, node));
+    assert_eq!(got, [(1, 1), (1, 1), (1, 0), (1, 0)], "{:#?}", world.log);
+
+    // The relay's half may come in after the verdict: then it is still nobody's fault.
+    let mut world = moving();
+    let [b, c] = ["b", "c"].map(|node| name(of(&world, node)));
+    world.report(&b, true, SideState::Failed, Some("IoError"));
+    catch_up(&mut world);
+    world.report(&c, false, SideState::Succeeded, None);
+    world.settle();
+    assert_eq!((counts(&world, "b"), counts(&world, "c")), ((1, 1), (1, 0)), "{:#?}", world.log);
+}
+
+#[test]
 fn a_node_that_dies_is_cut_out_before_its_lease_is_old() {
     let mut world = moving();
     world.kill("c");

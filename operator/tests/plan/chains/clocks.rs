@@ -86,6 +86,23 @@ fn a_node_that_waits_for_something_outside_is_taken_out_of_its_chain() {
 }
 
 #[test]
+fn how_long_a_node_waits_is_counted_from_when_it_began_to() {
+    let mut world = to_all(&["a", "b", "c"]);
+    catch_up(&mut world);
+    world.pass(30);
+    let waits = name(of(&world, "b"));
+    world.report(&waits, true, SideState::Pending, Some("DestinationBusy"));
+    catch_up(&mut world);
+    assert_eq!(verdict(&world, "b"), None, "it has only just begun to");
+    world.pass(9);
+    catch_up(&mut world);
+    assert_eq!(verdict(&world, "b"), None);
+    world.pass(1);
+    catch_up(&mut world);
+    assert_eq!(verdict(&world, "b").as_deref(), Some("DestinationBusy"));
+}
+
+#[test]
 fn a_relay_that_has_every_byte_may_still_send_on() {
     let mut world = to_all(&["a", "b", "c"]);
     catch_up(&mut world);

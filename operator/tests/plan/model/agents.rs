@@ -102,7 +102,9 @@ impl World {
                             Some((SideState::Active, None))
                         }
                         (Behaviour::Works, Some(SideState::Active))
-                            if target && other == Some(SideState::Active) && chained != Chained::Waits =>
+                            if target
+                                && matches!(other, Some(SideState::Active | SideState::Succeeded))
+                                && chained != Chained::Waits =>
                         {
                             Some((SideState::Succeeded, None))
                         }

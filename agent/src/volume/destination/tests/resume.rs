@@ -184,6 +184,39 @@ fn what_this_run_has_committed_is_compared_whatever_the_policy_is() {
     }
 }
 
+/// What is skipped keeps its mode and time, so it is skipped only when they are those of the source as it is now.
+#[test]
+fn what_the_source_has_other_attributes_of_since_is_sent_again() {
+    let later = Time { seconds: OLD.seconds, nanoseconds: OLD.nanoseconds + 1 };
+    let next = |mode, mtime| {
+        [Entry { path: RelativePath::default(), kind: EntryKind::File { size: 4, mode, mtime, inode: 7 } }]
+    };
+    for (policy, mode, mtime, compared) in [
+        (OVERWRITE, 0o640, OLD, true),
+        // Of the mode only permission bits are carried over.
+        (OVERWRITE, 0o4640, OLD, true),
+        (OVERWRITE, 0o600, OLD, false),
+        (OVERWRITE, 0o640, later, false),
+        (WritePolicy::FailIfExists, 0o600, OLD, false),
+        (WritePolicy::FailIfExists, 0o640, later, false),
+        (WritePolicy::SkipIdentical, 0o600, later, true),
+    ] {
+        let fixture = Fixture::new();
+        committed(&fixture, policy, &entry(4, OLD, 7), "data");
+        let mut destination = fixture.open("out", policy).unwrap();
+        accept(&mut destination, &next(mode, mtime));
+        let stored = store(&mut destination, 0, "data").unwrap();
+        assert_eq!(stored.identical, compared, "{policy:?} {mode:o} {mtime:?}");
+        destination.commit(&stored, &|| true).unwrap();
+        drop(destination);
+        if policy != WritePolicy::SkipIdentical {
+            let stat = fixture.path("out").metadata().unwrap();
+            assert_eq!(stat.mode() & 0o7777, mode & 0o777, "{policy:?} {mode:o}");
+            assert_eq!(stat.mtime_nsec(), i64::from(mtime.nanoseconds), "{policy:?} {mode:o}");
+        }
+    }
+}
+
 #[test]
 fn without_a_journal_or_after_a_change_it_is_a_strangers() {
     type Change = fn(&Fixture);
@@ -237,6 +270,34 @@ fn a_file_whose_commit_was_not_told_is_ours_too() {
     fixture.write("out", "data");
     let failure = fixture.accept("out", WritePolicy::FailIfExists, &entry(4, OLD, 7)).unwrap_err();
     assert_eq!(failure.reason, Reason::DestinationExists);
+}
+
+#[test]
+fn where_nothing_may_exist_nothing_is_named_that_could_not_be_written_down() {
+    let entries = [directory("", 0o755), file("a", 4), link("l", "a")];
+    for (policy, named) in [(WritePolicy::FailIfExists, false), (OVERWRITE, true)] {
+        let fixture = Fixture::new();
+        let mut destination = fixture.accept("out", policy, &entries).unwrap();
+        let stored = store(&mut destination, 1, "data").unwrap();
+        destination.journal.fill();
+        let reason = destination.commit(&stored, &|| true).err().map(|failure| failure.reason);
+        assert_eq!(reason, (!named).then_some(Reason::InsufficientSpace), "{policy:?}");
+        assert_eq!(fixture.path("out/a").exists(), named, "{policy:?}");
+        destination.keep(Keep::All);
+        drop(destination);
+        // There is room again.
+        let mut destination = fixture.accept("out", policy, &entries).unwrap();
+        let stored = store(&mut destination, 1, "data").unwrap();
+        destination.commit(&stored, &|| true).unwrap();
+        destination.journal.fill();
+        let reason = destination.finish(Algorithm::Xxh3, &|| true).err().map(|failure| failure.reason);
+        assert_eq!(reason, (!named).then_some(Reason::InsufficientSpace), "{policy:?}");
+        assert_eq!(fixture.path("out/l").is_symlink(), named, "{policy:?}");
+        destination.keep(Keep::All);
+        drop(destination);
+        fixture.receive("out", policy, &entries, "data").unwrap();
+        assert_eq!(fs::read_to_string(fixture.path("out/a")).unwrap(), "data", "{policy:?}");
+    }
 }
 
 #[test]
