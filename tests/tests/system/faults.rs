@@ -160,9 +160,10 @@ async fn an_operator_that_dies_after_every_single_write_still_finishes_the_job()
         assert_same(&cluster.path("a", "file"), &cluster.path(node, "file"))?;
     }
     let tasks = cluster.tasks_of("stubborn").await?;
-    // A chain of which only a part was written is no chain: what is cut off is planned again, and that is no failure.
+    // A chain of which only a part was written is no chain: what is cut off is planned again, and that is no failure. What
+    // that replaced is deleted by a later write.
     ensure!(
-        tasks.len() == 2 && tasks.iter().all(|task| task.spec.failures == 0),
+        tasks.len() >= 2 && tasks.iter().all(|task| task.spec.failures == 0),
         "{}",
         cluster.explain("stubborn").await
     );
