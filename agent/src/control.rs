@@ -40,7 +40,7 @@ use tracing::error;
 
 use self::{
     fence::Fence,
-    leftovers::{Kept, Places},
+    leftovers::Places,
     relays::Relays,
     source_runs::SourceRuns,
     staging::Staging,
@@ -98,12 +98,11 @@ pub async fn run_hops(context: Arc<HopContext>, health: Arc<WatchHealth>) {
         watches.spawn(watch::watch(context.client.clone(), node, side, health.clone(), tell.clone()));
     }
     drop(tell);
-    let (collect, wanted) = value::channel(None);
+    let (places, wanted) = value::channel(Places::default());
     let volumes = context.volumes.values().cloned().collect();
     let mut collecting = JoinSet::new();
     collecting.spawn(leftovers::collect(volumes, wanted));
-    let mut hops =
-        Hops { actors: HashMap::new(), running: JoinSet::new(), places: Places::default(), collect };
+    let mut hops = Hops { actors: HashMap::new(), running: JoinSet::new(), places };
     let mut shutdown = context.shutdown.clone();
     tokio::select! {
         () = hops.follow(&context, changes) => error!("no more changes of tasks are followed"),
@@ -112,8 +111,8 @@ pub async fn run_hops(context: Arc<HopContext>, health: Arc<WatchHealth>) {
         Some(ended) = collecting.join_next() => error!(?ended, "what dead runs leave is no longer collected"),
         _ = shutdown.wait_for(|ends| *ends) => {}
     }
-    let Hops { mut running, collect, .. } = hops;
-    drop(collect);
+    let Hops { mut running, places, .. } = hops;
+    drop(places);
     let reported = async {
         while running.join_next().await.is_some() {}
         while collecting.join_next().await.is_some() {}
@@ -128,8 +127,8 @@ pub async fn run_hops(context: Arc<HopContext>, health: Arc<WatchHealth>) {
 struct Hops {
     actors: HashMap<HopKey, value::Sender<Option<Arc<TransferTask>>>>,
     running: JoinSet<()>,
-    places: Places,
-    collect: value::Sender<Option<Kept>>,
+    /// The collection sees every change at once, and is woken by those that leave something to collect.
+    places: value::Sender<Places>,
 }
 
 impl Hops {
@@ -150,9 +149,7 @@ impl Hops {
     }
 
     fn take(&mut self, context: &Arc<HopContext>, change: Change) {
-        if let Some(kept) = self.places.take(&change) {
-            self.collect.send_replace(Some(kept));
-        }
+        self.places.send_if_modified(|places| places.take(&change));
         match change {
             Change::Listed(_) => {}
             Change::Seen(key, task) => {

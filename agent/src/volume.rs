@@ -110,7 +110,7 @@ impl Volume {
 
     /// Removes what dead runs have left: partial files and journals of every place that is not to be kept, and all that
     /// stands under names of earlier layouts. What this process works on stays, and so does a file that any process still
-    /// holds locked. Gives the number of files removed.
+    /// holds locked. `keep` is asked of each place right before it is removed, too. Gives the number of files removed.
     pub fn collect_leftovers(&self, keep: impl Fn(&RunPlace) -> bool) -> io::Result<u64> {
         if self.read_only { Ok(0) } else { leftovers::collect(self.root(), &self.open_places, keep) }
     }

@@ -1,10 +1,7 @@
 //! Which runs' partial files are still of use on this node, by the tasks that it receives for, and the collection of the
 //! others. Deciding is pure; the collection does I/O in a thread of its own.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use kube::Resource;
 use nixl_transfer_crds::{TransferTask, task::Side};
@@ -14,11 +11,8 @@ use tracing::{error, info, warn};
 use super::{hop, watch::Change};
 use crate::volume::{RunPlace, Volume};
 
-/// The places to keep; all others may be collected.
-pub type Kept = Arc<HashSet<RunPlace>>;
-
 /// The places that tasks name, as the watch shows them.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Places {
     /// By UID of the task: its place, and whether the task has it kept.
     tasks: HashMap<String, (RunPlace, bool)>,
@@ -27,8 +21,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// Takes a change. Gives what to keep when there may be something to collect since.
-    pub fn take(&mut self, change: &Change) -> Option<Kept> {
+    /// Takes a change. Says whether there may be something to collect since.
+    pub fn take(&mut self, change: &Change) -> bool {
         let due = match change {
             Change::Listed(Side::Target) => !std::mem::replace(&mut self.listed, true),
             Change::Seen((uid, Side::Target), task) => {
@@ -41,8 +35,12 @@ impl Places {
             | Change::Seen((_, Side::Source), _)
             | Change::Gone((_, Side::Source)) => false,
         };
-        let kept = || self.tasks.values().filter(|(_, kept)| *kept).map(|(place, _)| place.clone()).collect();
-        (due && self.listed).then(|| Arc::new(kept()))
+        due && self.listed
+    }
+
+    /// Whether a place is to be kept; all others may be collected.
+    pub fn keep(&self, place: &RunPlace) -> bool {
+        self.tasks.values().any(|(named, kept)| *kept && named == place)
     }
 }
 
@@ -51,14 +49,13 @@ pub fn keeps(task: &TransferTask) -> bool {
     !task.spec.discard && task.meta().deletion_timestamp.is_none()
 }
 
-/// Collects whenever there is something new to keep, until nobody can say so any more. What comes meanwhile is one
-/// further collection, by the latest word.
-pub async fn collect(volumes: Vec<Arc<Volume>>, mut wanted: value::Receiver<Option<Kept>>) {
+/// Collects whenever there may be something to, until nobody can say so any more. What comes meanwhile is one further
+/// collection. What is to be kept is asked anew for each place: a collection can take long, and runs come up meanwhile.
+pub async fn collect(volumes: Vec<Arc<Volume>>, mut wanted: value::Receiver<Places>) {
     while wanted.changed().await.is_ok() {
-        let Some(kept) = wanted.borrow_and_update().clone() else { continue };
-        let volumes = volumes.clone();
+        let (volumes, places) = (volumes.clone(), wanted.clone());
         let collected = tokio::task::spawn_blocking(move || {
-            volumes.iter().for_each(|volume| collect_one(volume, &kept));
+            volumes.iter().for_each(|volume| collect_one(volume, &places));
         });
         if let Err(failure) = collected.await {
             error!(%failure, "what dead runs have left could not be looked for");
@@ -66,8 +63,8 @@ pub async fn collect(volumes: Vec<Arc<Volume>>, mut wanted: value::Receiver<Opti
     }
 }
 
-fn collect_one(volume: &Volume, kept: &HashSet<RunPlace>) {
-    match volume.collect_leftovers(|place| kept.contains(place)) {
+fn collect_one(volume: &Volume, places: &value::Receiver<Places>) {
+    match volume.collect_leftovers(|place| places.borrow().keep(place)) {
         Ok(0) => {}
         Ok(files) => info!(volume = volume.name, files, "what dead runs have left was removed"),
         Err(failure) => warn!(volume = volume.name, %failure, "partial files could not be removed"),
@@ -100,9 +97,8 @@ mod tests {
         Arc::new(task)
     }
 
-    fn kept(jobs: &[&str]) -> Option<Kept> {
-        let place = |job: &&str| RunPlace { job_uid: (*job).into(), run: 1, destination: "d".into() };
-        Some(Arc::new(jobs.iter().map(place).collect()))
+    fn place(job: &str) -> RunPlace {
+        RunPlace { job_uid: job.into(), run: 1, destination: "d".into() }
     }
 
     #[test]
@@ -116,30 +112,33 @@ mod tests {
             (seen("3", task("three", true, false)), None),
             (gone("2"), None),
             (Change::Listed(Side::Source), None),
-            (Change::Listed(Side::Target), kept(&["one"])),
+            (Change::Listed(Side::Target), Some(&["one"][..])),
             (Change::Listed(Side::Target), None),
             (seen("1", task("one", false, false)), None),
             // A further attempt keeps what the one before it has left, however that goes.
             (seen("4", task("one", false, false)), None),
-            (seen("1", task("one", false, true)), kept(&["one"])),
-            (gone("1"), kept(&["one"])),
+            (seen("1", task("one", false, true)), Some(&["one"][..])),
+            (gone("1"), Some(&["one"][..])),
             (seen("5", task("five", false, false)), None),
-            (seen("4", task("one", true, false)), kept(&["five"])),
+            (seen("4", task("one", true, false)), Some(&["five"][..])),
             (seen("4", task("one", true, false)), None),
             (Change::Seen(("6".into(), Side::Source), task("six", false, false)), None),
             (Change::Gone(("5".into(), Side::Source)), None),
-            (gone("5"), kept(&[])),
+            (gone("5"), Some(&[][..])),
             (gone("5"), None),
         ]
         .into_iter()
         .enumerate()
         {
-            assert_eq!(places.take(&change), expected, "step {step}");
+            assert_eq!(places.take(&change), expected.is_some(), "step {step}");
+            let kept = ["one", "two", "three", "four", "five", "six"]
+                .map(|job| places.keep(&place(job)).then_some(job));
+            let kept: Vec<&str> = kept.into_iter().flatten().collect();
+            assert!(expected.is_none_or(|expected: &[&str]| kept == expected), "step {step}: {kept:?}");
         }
     }
 
-    #[tokio::test]
-    async fn a_collection_follows_each_word_and_ends_with_the_last_speaker() {
+    fn volume() -> (tempfile::TempDir, Arc<Volume>) {
         let directory = tempfile::Builder::new().prefix("nixl-transfer-collect-").tempdir().unwrap();
         let config = crate::volume::VolumeConfig {
             name: "data".into(),
@@ -147,17 +146,42 @@ mod tests {
             read_only: false,
             allowed_namespaces: vec!["*".into()],
         };
+        let volume = Arc::new(Volume::open(&config).unwrap());
+        (directory, volume)
+    }
+
+    #[tokio::test]
+    async fn a_collection_follows_each_word_and_ends_with_the_last_speaker() {
+        let (directory, volume) = volume();
         let left = |name: &str| directory.path().join(".nixl-transfer").join(name);
         for name in ["one.1.d", "two.1.d", "a-tasks-uid"] {
             std::fs::create_dir_all(left(name)).unwrap();
             std::fs::write(left(name).join("0"), "partial").unwrap();
         }
-        let volume = Arc::new(Volume::open(&config).unwrap());
-        let (tell, wanted) = value::channel(None);
-        tell.send_replace(kept(&["two"]));
+        let (tell, wanted) = value::channel(Places::default());
+        tell.send_modify(|places| {
+            places.take(&Change::Seen(("2".into(), Side::Target), task("two", false, false)));
+        });
         drop(tell);
         // Word that came before the last speaker left is still heard.
         collect(vec![volume], wanted).await;
         assert!(!left("one.1.d").exists() && !left("a-tasks-uid").exists() && left("two.1.d/0").exists());
+    }
+
+    #[test]
+    fn a_collection_under_way_sees_what_has_come_up_since() {
+        let (directory, volume) = volume();
+        let (tell, mut wanted) = value::channel(Places::default());
+        tell.send_if_modified(|places| places.take(&Change::Listed(Side::Target)));
+        wanted.mark_unchanged();
+        // It has begun, and is still at other places.
+        let seen = Change::Seen(("1".into(), Side::Target), task("one", false, false));
+        tell.send_if_modified(|places| places.take(&seen));
+        assert!(!wanted.has_changed().unwrap(), "this is nothing to begin another one for");
+        let left = directory.path().join(".nixl-transfer/one.1.d");
+        std::fs::create_dir_all(&left).unwrap();
+        std::fs::write(left.join("0"), "partial").unwrap();
+        collect_one(&volume, &wanted);
+        assert!(left.join("0").exists());
     }
 }

@@ -89,14 +89,16 @@ pub(super) fn collect(
     let mut removed = 0;
     for run in names(&reserved)? {
         let place = run.to_str().ok().and_then(RunPlace::parse);
-        if !place.is_some_and(|place| keep(&place)) {
-            removed += open.if_free(run.to_bytes(), || collect_run(&reserved, &run))?;
+        let keep = || place.as_ref().is_some_and(&keep);
+        if !keep() {
+            removed += open.if_free(run.to_bytes(), || collect_run(&reserved, &run, keep))?;
         }
     }
     Ok(removed)
 }
 
-fn collect_run(reserved: &OwnedFd, run: &CString) -> io::Result<u64> {
+/// `keep` is asked once more when nobody can begin there any more: a run may have come up, failed and left since.
+fn collect_run(reserved: &OwnedFd, run: &CString, keep: impl Fn() -> bool) -> io::Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let directory = match beneath::open_bytes(reserved.as_fd(), run.to_bytes(), flags, Mode::empty()) {
         // Nothing of ours, so not ours to remove.
@@ -111,6 +113,9 @@ fn collect_run(reserved: &OwnedFd, run: &CString) -> io::Result<u64> {
         Err(Errno::NOENT) => None,
         Err(error) => return Err(error.into()),
     };
+    if keep() {
+        return Ok(0);
+    }
     let mut removed = sweep(&directory, |name| name == JOURNAL.as_bytes())?;
     match unlinkat(&directory, JOURNAL, AtFlags::empty()) {
         Ok(()) => removed += 1,
