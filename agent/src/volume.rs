@@ -23,6 +23,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 pub use destination::{Committed, Destination, Keep, OpenedPartial, Resume};
+pub use leftovers::Left;
 pub use lock::{DestinationLock, DestinationLocks};
 pub use place::RunPlace;
 pub use remembered::{Memory, Remembered};
@@ -108,11 +109,12 @@ impl Volume {
         Ok(Space { capacity: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
     }
 
-    /// Removes what dead runs have left: partial files and journals of every place that is not to be kept, and all that
-    /// stands under names of earlier layouts. What this process works on stays, and so does a file that any process still
-    /// holds locked. `keep` is asked of each place right before it is removed, too. Gives the number of files removed.
-    pub fn collect_leftovers(&self, keep: impl Fn(&RunPlace) -> bool) -> io::Result<u64> {
-        if self.read_only { Ok(0) } else { leftovers::collect(self.root(), &self.open_places, keep) }
+    /// Removes what dead runs have left: partial files and journals of every place that is dead, or foreign and untouched
+    /// for seven days, and all that stands under names of earlier layouts. What this process works on stays, and so does a
+    /// file that any process still holds locked. `judge` is asked of each place right before it is removed, too. Gives the
+    /// number of files removed.
+    pub fn collect_leftovers(&self, judge: impl Fn(&RunPlace) -> Left) -> io::Result<u64> {
+        if self.read_only { Ok(0) } else { leftovers::collect(self.root(), &self.open_places, judge) }
     }
 
     /// Its directory without symbolic links, for messages and locks.

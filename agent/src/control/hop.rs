@@ -247,6 +247,7 @@ pub fn place(task: &TransferTask) -> RunPlace {
         job_uid: task.spec.job_ref.uid.clone(),
         run: task.spec.run,
         destination: task.spec.target.destination.clone(),
+        node_uid: task.spec.target.node_uid.clone(),
     }
 }
 

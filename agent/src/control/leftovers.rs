@@ -1,7 +1,10 @@
 //! Which runs' partial files are still of use on this node, by the tasks that it receives for, and the collection of the
 //! others. Deciding is pure; the collection does I/O in a thread of its own.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use kube::Resource;
 use nixl_transfer_crds::{TransferTask, task::Side};
@@ -9,13 +12,15 @@ use tokio::sync::watch as value;
 use tracing::{error, info, warn};
 
 use super::{hop, watch::Change};
-use crate::volume::{RunPlace, Volume};
+use crate::volume::{Left, RunPlace, Volume};
 
 /// The places that tasks name, as the watch shows them.
 #[derive(Debug, Default)]
 pub struct Places {
     /// By UID of the task: its place, and whether the task has it kept.
     tasks: HashMap<String, (RunPlace, bool)>,
+    /// UIDs that tasks have for this node. Nobody else tells us ours; a node that comes back under its name has another.
+    nodes: HashSet<String>,
     /// All tasks were seen once. Before that a place that nobody names may be one that was not told yet.
     listed: bool,
 }
@@ -26,9 +31,11 @@ impl Places {
         let due = match change {
             Change::Listed(Side::Target) => !std::mem::replace(&mut self.listed, true),
             Change::Seen((uid, Side::Target), task) => {
-                let keeps = keeps(task);
-                let before = self.tasks.insert(uid.clone(), (hop::place(task), keeps));
-                before.is_some_and(|(_, kept)| kept) && !keeps
+                let (place, keeps) = (hop::place(task), keeps(task));
+                // What was another's for all we knew may be ours.
+                let learnt = self.nodes.insert(place.node_uid.clone());
+                let before = self.tasks.insert(uid.clone(), (place, keeps));
+                learnt || before.is_some_and(|(_, kept)| kept) && !keeps
             }
             Change::Gone((uid, Side::Target)) => self.tasks.remove(uid).is_some(),
             Change::Listed(Side::Source)
@@ -38,9 +45,15 @@ impl Places {
         due && self.listed
     }
 
-    /// Whether a place is to be kept; all others may be collected.
-    pub fn keep(&self, place: &RunPlace) -> bool {
-        self.tasks.values().any(|(named, kept)| *kept && named == place)
+    /// Whether a place is to be kept.
+    pub fn judge(&self, place: &RunPlace) -> Left {
+        if self.tasks.values().any(|(named, kept)| *kept && named == place) {
+            Left::Kept
+        } else if self.nodes.contains(&place.node_uid) {
+            Left::Dead
+        } else {
+            Left::Foreign
+        }
     }
 }
 
@@ -64,7 +77,7 @@ pub async fn collect(volumes: Vec<Arc<Volume>>, mut wanted: value::Receiver<Plac
 }
 
 fn collect_one(volume: &Volume, places: &value::Receiver<Places>) {
-    match volume.collect_leftovers(|place| places.borrow().keep(place)) {
+    match volume.collect_leftovers(|place| places.borrow().judge(place)) {
         Ok(0) => {}
         Ok(files) => info!(volume = volume.name, files, "what dead runs have left was removed"),
         Err(failure) => warn!(volume = volume.name, %failure, "partial files could not be removed"),
@@ -98,7 +111,7 @@ mod tests {
     }
 
     fn place(job: &str) -> RunPlace {
-        RunPlace { job_uid: job.into(), run: 1, destination: "d".into() }
+        RunPlace { job_uid: job.into(), run: 1, destination: "d".into(), node_uid: "n".into() }
     }
 
     #[test]
@@ -132,7 +145,7 @@ mod tests {
         {
             assert_eq!(places.take(&change), expected.is_some(), "step {step}");
             let kept = ["one", "two", "three", "four", "five", "six"]
-                .map(|job| places.keep(&place(job)).then_some(job));
+                .map(|job| (places.judge(&place(job)) == Left::Kept).then_some(job));
             let kept: Vec<&str> = kept.into_iter().flatten().collect();
             assert!(expected.is_none_or(|expected: &[&str]| kept == expected), "step {step}: {kept:?}");
         }
@@ -150,11 +163,30 @@ mod tests {
         (directory, volume)
     }
 
+    #[test]
+    fn a_place_is_this_nodes_when_a_task_has_said_so() {
+        let here = |place: RunPlace| RunPlace { node_uid: "n".into(), ..place };
+        let elsewhere = |place: RunPlace| RunPlace { node_uid: "m".into(), ..place };
+        let mut places = Places::default();
+        places.take(&Change::Listed(Side::Target));
+        assert_eq!(places.judge(&here(place("one"))), Left::Foreign, "nobody has said so yet");
+        places.take(&Change::Seen(("2".into(), Side::Source), task("two", false, false)));
+        assert_eq!(places.judge(&here(place("one"))), Left::Foreign, "of a task that we send for");
+        let seen = Change::Seen(("2".into(), Side::Target), task("two", false, false));
+        assert_eq!([places.take(&seen), places.take(&seen)], [true, false], "what is left may be ours now");
+        assert_eq!(places.judge(&here(place("two"))), Left::Kept);
+        assert_eq!(places.judge(&here(place("one"))), Left::Dead);
+        assert_eq!(places.judge(&elsewhere(place("two"))), Left::Foreign);
+        places.take(&Change::Gone(("2".into(), Side::Target)));
+        assert_eq!(places.judge(&here(place("two"))), Left::Dead);
+        assert_eq!(places.judge(&elsewhere(place("two"))), Left::Foreign);
+    }
+
     #[tokio::test]
     async fn a_collection_follows_each_word_and_ends_with_the_last_speaker() {
         let (directory, volume) = volume();
         let left = |name: &str| directory.path().join(".nixl-transfer").join(name);
-        for name in ["one.1.d", "two.1.d", "a-tasks-uid"] {
+        for name in ["one.1.d.n", "two.1.d.n", "a-tasks-uid"] {
             std::fs::create_dir_all(left(name)).unwrap();
             std::fs::write(left(name).join("0"), "partial").unwrap();
         }
@@ -165,20 +197,23 @@ mod tests {
         drop(tell);
         // Word that came before the last speaker left is still heard.
         collect(vec![volume], wanted).await;
-        assert!(!left("one.1.d").exists() && !left("a-tasks-uid").exists() && left("two.1.d/0").exists());
+        assert!(!left("one.1.d.n").exists() && !left("a-tasks-uid").exists() && left("two.1.d.n/0").exists());
     }
 
     #[test]
     fn a_collection_under_way_sees_what_has_come_up_since() {
         let (directory, volume) = volume();
         let (tell, mut wanted) = value::channel(Places::default());
-        tell.send_if_modified(|places| places.take(&Change::Listed(Side::Target)));
+        let earlier = Change::Seen(("2".into(), Side::Target), task("two", false, false));
+        for change in [earlier, Change::Listed(Side::Target)] {
+            tell.send_if_modified(|places| places.take(&change));
+        }
         wanted.mark_unchanged();
         // It has begun, and is still at other places.
         let seen = Change::Seen(("1".into(), Side::Target), task("one", false, false));
         tell.send_if_modified(|places| places.take(&seen));
         assert!(!wanted.has_changed().unwrap(), "this is nothing to begin another one for");
-        let left = directory.path().join(".nixl-transfer/one.1.d");
+        let left = directory.path().join(".nixl-transfer/one.1.d.n");
         std::fs::create_dir_all(&left).unwrap();
         std::fs::write(left.join("0"), "partial").unwrap();
         collect_one(&volume, &wanted);

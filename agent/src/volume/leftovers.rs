@@ -8,12 +8,27 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use nixl_transfer_crds::names::RESERVED_DIRECTORY;
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, chmodat, flock, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, chmodat, flock, fstat, unlinkat};
 use rustix::io::Errno;
 
 use super::beneath;
+use super::identity;
 use super::journal::JOURNAL;
 use super::place::RunPlace;
+
+/// How long nothing must have come or gone in a place that may be another node's, before it is taken for left behind.
+const FOREIGN_FOR_SECONDS: i64 = 7 * 24 * 60 * 60;
+
+/// What is known of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// A further attempt may go on from it.
+    Kept,
+    /// Nobody does any more.
+    Dead,
+    /// Of a node that may be another one, which shares the file system: whether it is kept there, nobody here knows.
+    Foreign,
+}
 
 /// The run directories of a volume that this process works in. Nothing is collected there, and nobody begins there
 /// while it is collected.
@@ -74,12 +89,12 @@ pub(super) fn open_file(directory: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Err
     }
 }
 
-/// Removes the directories of runs that are not to be kept, and of whatever is no run, as far as nobody holds their files.
-/// Gives the number of files removed.
+/// Removes the directories of runs that are dead, and of whatever is no run, as far as nobody holds their files. Gives the
+/// number of files removed.
 pub(super) fn collect(
     root: BorrowedFd<'_>,
     open: &OpenPlaces,
-    keep: impl Fn(&RunPlace) -> bool,
+    judge: impl Fn(&RunPlace) -> Left,
 ) -> io::Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let reserved = match beneath::open_bytes(root, RESERVED_DIRECTORY.as_bytes(), flags, Mode::empty()) {
@@ -89,22 +104,23 @@ pub(super) fn collect(
     let mut removed = 0;
     for run in names(&reserved)? {
         let place = run.to_str().ok().and_then(RunPlace::parse);
-        let keep = || place.as_ref().is_some_and(&keep);
-        if !keep() {
-            removed += open.if_free(run.to_bytes(), || collect_run(&reserved, &run, keep))?;
+        let judge = || place.as_ref().map_or(Left::Dead, &judge);
+        if judge() != Left::Kept {
+            removed += open.if_free(run.to_bytes(), || collect_run(&reserved, &run, judge))?;
         }
     }
     Ok(removed)
 }
 
-/// `keep` is asked once more when nobody can begin there any more: a run may have come up, failed and left since.
-fn collect_run(reserved: &OwnedFd, run: &CString, keep: impl Fn() -> bool) -> io::Result<u64> {
+/// `judge` is asked once more when nobody can begin there any more: a run may have come up, failed and left since.
+fn collect_run(reserved: &OwnedFd, run: &CString, judge: impl Fn() -> Left) -> io::Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let directory = match beneath::open_bytes(reserved.as_fd(), run.to_bytes(), flags, Mode::empty()) {
         // Nothing of ours, so not ours to remove.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(0),
         other => other?,
     };
+    let modified = identity::modified(&fstat(&directory)?).seconds;
     // Whoever works there has the journal locked, be it another agent on a file system that both share. Ours until the
     // directory is gone, or has nothing in it but what is held.
     let _journal = match open_file(&directory, JOURNAL.as_bytes()) {
@@ -113,8 +129,11 @@ fn collect_run(reserved: &OwnedFd, run: &CString, keep: impl Fn() -> bool) -> io
         Err(Errno::NOENT) => None,
         Err(error) => return Err(error.into()),
     };
-    if keep() {
-        return Ok(0);
+    let old = identity::now().seconds.saturating_sub(modified) > FOREIGN_FOR_SECONDS;
+    match judge() {
+        Left::Dead => {}
+        Left::Foreign if old => {}
+        Left::Foreign | Left::Kept => return Ok(0),
     }
     let mut removed = sweep(&directory, |name| name == JOURNAL.as_bytes())?;
     match unlinkat(&directory, JOURNAL, AtFlags::empty()) {

@@ -49,7 +49,7 @@ fn begin(root: &Path, policy: WritePolicy) -> Result<Destination, Failure> {
     };
     let volume = Arc::new(Volume::open(&config)?);
     let lock = DestinationLocks::default().try_lock(&volume, "out")?.expect("a table of its own");
-    let place = RunPlace { job_uid: "uid".into(), run: 1, destination: "d".into() };
+    let place = RunPlace { job_uid: "uid".into(), run: 1, destination: "d".into(), node_uid: "node".into() };
     let mut destination = Destination::open(&volume, "out", policy, &place, "a", ALGORITHM, lock)?;
     destination.accept(entries(), Some(manifest::totals(&entries())))?;
     Ok(destination)

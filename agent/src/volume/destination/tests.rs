@@ -8,7 +8,7 @@ mod resume;
 
 use super::*;
 use crate::protocol::entry::{RelativePath, Time};
-use crate::volume::{DestinationLocks, VolumeConfig};
+use crate::volume::{DestinationLocks, Left, VolumeConfig};
 use nixl_transfer_crds::names::RESERVED_DIRECTORY;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -29,14 +29,12 @@ impl Fixture {
         let directory = tempfile::Builder::new().prefix("nixl-transfer-destination-").tempdir().unwrap();
         fs::create_dir(directory.path().join("volume")).unwrap();
         fs::create_dir(directory.path().join("outside")).unwrap();
-        let config = VolumeConfig {
-            name: "data".into(),
-            path: directory.path().join("volume"),
-            read_only: false,
-            allowed_namespaces: vec!["*".into()],
-        };
-        let volume = Arc::new(Volume::open(&config).unwrap());
+        let volume = Arc::new(Volume::open(&config(&directory)).unwrap());
         Self { directory, volume, locks: DestinationLocks::default() }
+    }
+
+    fn config(&self) -> VolumeConfig {
+        config(&self.directory)
     }
 
     /// A path in the volume; what is above it is made.
@@ -131,8 +129,17 @@ impl Fixture {
     }
 }
 
+fn config(directory: &TempDir) -> VolumeConfig {
+    VolumeConfig {
+        name: "data".into(),
+        path: directory.path().join("volume"),
+        read_only: false,
+        allowed_namespaces: vec!["*".into()],
+    }
+}
+
 fn place() -> RunPlace {
-    RunPlace { job_uid: "0f6e5c1a-uid".into(), run: 1, destination: "d".into() }
+    RunPlace { job_uid: "0f6e5c1a-uid".into(), run: 1, destination: "d".into(), node_uid: "n".into() }
 }
 
 fn directory(path: &str, mode: u32) -> Entry {

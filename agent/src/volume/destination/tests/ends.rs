@@ -146,11 +146,53 @@ fn a_live_earlier_attempt_keeps_the_next_one_out() {
     assert_eq!(again.partial(2).unwrap().resume.unwrap().length, 2);
 }
 
+fn judged(kept: bool) -> Left {
+    if kept { Left::Kept } else { Left::Dead }
+}
+
+#[test]
+fn what_may_be_another_nodes_is_collected_only_when_it_is_old() {
+    let fixture = Fixture::new();
+    let mut destination = fixture.accept("out", OVERWRITE, &tree()).unwrap();
+    drop(begin(&mut destination, 1));
+    destination.keep(Keep::All);
+    drop(destination);
+    let run = File::open(&fixture.partials()[0]).unwrap();
+    let day = std::time::Duration::from_secs(24 * 60 * 60);
+    let collect = |judged, age| {
+        run.set_modified(std::time::SystemTime::now() - age).unwrap();
+        fixture.volume.collect_leftovers(|_| judged).unwrap()
+    };
+    assert_eq!(collect(Left::Foreign, day), 0);
+    assert_eq!(collect(Left::Foreign, day * 7 - day / 24), 0);
+    assert_eq!(collect(Left::Kept, day * 8), 0);
+    assert_eq!(collect(Left::Foreign, day * 7 + day / 24), 2);
+    assert!(fixture.partials().is_empty());
+}
+
+#[test]
+fn nodes_that_share_a_file_system_are_in_each_others_way_at_no_place() {
+    let fixture = Fixture::new();
+    let mut ours = fixture.open("out", OVERWRITE).unwrap();
+    let volume = Arc::new(Volume::open(&fixture.config()).unwrap());
+    let lock = DestinationLocks::default().try_lock(&volume, "out").unwrap().unwrap();
+    let there = RunPlace { node_uid: "m".into(), ..place() };
+    let mut theirs =
+        Destination::open(&volume, "out", OVERWRITE, &there, "a", Algorithm::Xxh3, lock).unwrap();
+    for destination in [&mut ours, &mut theirs] {
+        destination.accept(tree().to_vec(), Some(manifest::totals(&tree()))).unwrap();
+        drop(begin(destination, 1));
+        destination.keep(Keep::All);
+    }
+    drop((ours, theirs));
+    assert_eq!(fixture.partials().len(), 2);
+}
+
 #[test]
 fn what_dead_runs_have_left_is_collected_and_nothing_else() {
     let fixture = Fixture::new();
     let collect =
-        |kept: &[&RunPlace]| fixture.volume.collect_leftovers(|place| kept.contains(&place)).unwrap();
+        |kept: &[&RunPlace]| fixture.volume.collect_leftovers(|place| judged(kept.contains(&place))).unwrap();
     assert_eq!(collect(&[]), 0, "no directory yet");
     let mut destination = fixture.accept("out", OVERWRITE, &tree()).unwrap();
     let held = begin(&mut destination, 1);
@@ -173,7 +215,7 @@ fn what_dead_runs_have_left_is_collected_and_nothing_else() {
 
     // A run has come up and left again since the collection looked at it first.
     let asked = std::cell::Cell::new(0);
-    let second_time = |_: &RunPlace| asked.replace(asked.get() + 1) > 0;
+    let second_time = |_: &RunPlace| judged(asked.replace(asked.get() + 1) > 0);
     assert_eq!(fixture.volume.collect_leftovers(second_time).unwrap(), 0);
     assert_eq!((names(&fixture), asked.get()), (all.to_vec(), 2));
 
