@@ -35,7 +35,7 @@ async fn chain(nodes: &[&str], bandwidth: &str) -> Result<Cluster> {
 }
 
 fn succeeded(status: Option<&TransferJobStatus>) -> i64 {
-    status.and_then(|status| status.nodes.as_ref()).map_or(0, |nodes| i64::from(nodes.succeeded))
+    status.and_then(|status| status.nodes.as_ref()).map_or(0, |nodes| nodes.succeeded)
 }
 
 /// The last attempt of each hop. An earlier one may still be there: of a node that is gone nobody can end its half.
