@@ -2,7 +2,8 @@
 //! another's. Pure.
 //!
 //! Layout, little-endian: magic `NXS1`, kind u8, stream u64, then chunk: sequence u64, slot u32, length u32, digest u64;
-//! end, received and farewell: count u64; credit and reject: sequence u64, slot u32; alive: nothing; answer: sequence
+//! end, received and farewell: count u64; credit, reject and
+//! verified: sequence u64, slot u32; alive: nothing; answer: sequence
 //! u64, length u32, text.
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -31,6 +32,8 @@ pub(super) enum Message {
     End { count: u64 },
     /// Receiver: verified and used, the slot is the sender's again.
     Credit { sequence: u64, slot: u32 },
+    /// Receiver: whole, and not used yet. It will not have to be sent again; the slot is still the receiver's.
+    Verified { sequence: u64, slot: u32 },
     /// Receiver: damaged, send it again into the same slot.
     Reject { sequence: u64, slot: u32 },
     /// Receiver: the end is known.
@@ -48,7 +51,11 @@ impl Message {
     pub(super) fn is_senders(&self) -> bool {
         match self {
             Self::Chunk { .. } | Self::End { .. } | Self::Farewell { .. } => true,
-            Self::Credit { .. } | Self::Reject { .. } | Self::Received { .. } | Self::Answer { .. } => false,
+            Self::Credit { .. }
+            | Self::Verified { .. }
+            | Self::Reject { .. }
+            | Self::Received { .. }
+            | Self::Answer { .. } => false,
             Self::Alive { from_sender } => *from_sender,
         }
     }
@@ -66,6 +73,7 @@ impl Message {
             Self::Alive { from_sender: false } => 7,
             Self::Farewell { .. } => 8,
             Self::Answer { .. } => 9,
+            Self::Verified { .. } => 10,
         };
         bytes.push(kind);
         bytes.extend_from_slice(&stream.0.to_le_bytes());
@@ -79,7 +87,9 @@ impl Message {
             Self::End { count } | Self::Received { count } | Self::Farewell { count } => {
                 bytes.extend_from_slice(&count.to_le_bytes())
             }
-            Self::Credit { sequence, slot } | Self::Reject { sequence, slot } => {
+            Self::Credit { sequence, slot }
+            | Self::Verified { sequence, slot }
+            | Self::Reject { sequence, slot } => {
                 bytes.extend_from_slice(&sequence.to_le_bytes());
                 bytes.extend_from_slice(&slot.to_le_bytes());
             }
@@ -111,6 +121,7 @@ impl Message {
             5 => Self::Received { count: fields.u64()? },
             6 => Self::Alive { from_sender: true },
             7 => Self::Alive { from_sender: false },
+            10 => Self::Verified { sequence: fields.u64()?, slot: fields.u32()? },
             8 => Self::Farewell { count: fields.u64()? },
             9 => {
                 let (sequence, length) = (fields.u64()?, fields.u32()? as usize);
@@ -160,6 +171,7 @@ mod tests {
             any::<u64>().prop_map(|count| Message::Farewell { count }),
             (any::<u64>(), any::<u32>()).prop_map(|(sequence, slot)| Message::Credit { sequence, slot }),
             (any::<u64>(), any::<u32>()).prop_map(|(sequence, slot)| Message::Reject { sequence, slot }),
+            (any::<u64>(), any::<u32>()).prop_map(|(sequence, slot)| Message::Verified { sequence, slot }),
             any::<bool>().prop_map(|from_sender| Message::Alive { from_sender }),
             (any::<u64>(), prop::collection::vec(any::<u8>(), 1..64))
                 .prop_map(|(sequence, text)| Message::Answer { sequence, text }),
@@ -183,7 +195,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), 0..64), kind in 0_u8..11) {
+        fn what_is_read_is_what_would_be_written(bytes in prop::collection::vec(any::<u8>(), 0..64), kind in 0_u8..12) {
             let mut framed = MAGIC.to_vec();
             framed.push(kind);
             framed.extend_from_slice(&bytes);

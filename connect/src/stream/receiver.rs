@@ -3,6 +3,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::StreamError;
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     region: RegionId,
     stream: StreamId,
     progress: Arc<Progress>,
+    /// Chunks are sent on, and may be kept for long: the sender is told when they are found whole.
+    is_relayed: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -69,6 +72,7 @@ impl Receiver {
             region,
             stream: StreamId::of(key),
             progress: Arc::default(),
+            is_relayed: AtomicBool::new(false),
         });
         let endpoint = link.open(shared.clone())?;
         Ok(Self { shared, endpoint, metadata, ring })
@@ -114,6 +118,10 @@ impl Receiver {
                 self.shared.waiting.lock().accept();
                 self.shared.progress.chunk(length);
                 let sequence = arrival.sequence;
+                if self.shared.is_relayed.load(Ordering::Relaxed) {
+                    let verified = Message::Verified { sequence, slot: arrival.slot };
+                    self.shared.say(&self.shared.waiting.lock(), verified);
+                }
                 return Ok(Some(Chunk {
                     slot: Some(slot),
                     length,
@@ -147,6 +155,11 @@ impl Receiver {
     /// Counters, readable while the stream runs.
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.shared.progress)
+    }
+
+    /// From now on a relay may keep its chunks.
+    pub(super) fn relayed(&self) {
+        self.shared.is_relayed.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn ring(&self) -> Ring {
@@ -207,6 +220,7 @@ impl Shared {
             // A sign of life; what only a receiver says was sorted out before.
             Message::Alive { .. }
             | Message::Credit { .. }
+            | Message::Verified { .. }
             | Message::Reject { .. }
             | Message::Received { .. }
             | Message::Answer { .. } => Ok(()),

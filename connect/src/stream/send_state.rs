@@ -13,6 +13,10 @@ pub(super) enum Effect {
     Through {
         length: u32,
     },
+    /// The chunk will not be written again: what its slot was filled with is not needed any more.
+    Spent {
+        sequence: u64,
+    },
     /// The chunk must be written again.
     Resend {
         sequence: u64,
@@ -37,6 +41,7 @@ pub(super) struct Outstanding<S> {
     pub(super) digest: u64,
     /// NIXL may still read the slot. The receiver's word alone does not free it.
     writing: bool,
+    verified: bool,
     verdict: Option<Verdict>,
     resends: u32,
 }
@@ -111,7 +116,16 @@ impl<S> SendState<S> {
         }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let chunk = Outstanding { slot, index, length, digest, writing: true, verdict: None, resends: 0 };
+        let chunk = Outstanding {
+            slot,
+            index,
+            length,
+            digest,
+            writing: true,
+            verified: false,
+            verdict: None,
+            resends: 0,
+        };
         self.outstanding.insert(sequence, chunk);
         Ok(sequence)
     }
@@ -131,6 +145,17 @@ impl<S> SendState<S> {
         }
     }
 
+    /// The receiver has found the chunk whole, and keeps its slot for now.
+    pub(super) fn verified(&mut self, sequence: u64, index: u32) -> Result<Effect, StreamError> {
+        match self.outstanding.get_mut(&sequence) {
+            Some(chunk) if chunk.index == index && chunk.verdict.is_none() && !chunk.verified => {
+                chunk.verified = true;
+                Ok(self.settle(sequence))
+            }
+            _ => Err(StreamError::Malformed("an answer to a chunk that was not sent".to_owned())),
+        }
+    }
+
     pub(super) fn credit(&mut self, sequence: u64, index: u32) -> Result<Effect, StreamError> {
         self.judge(sequence, index, Verdict::Credit)
     }
@@ -141,7 +166,11 @@ impl<S> SendState<S> {
 
     fn judge(&mut self, sequence: u64, index: u32, verdict: Verdict) -> Result<Effect, StreamError> {
         match self.outstanding.get_mut(&sequence) {
-            Some(chunk) if chunk.index == index && chunk.verdict.is_none() => {
+            Some(chunk)
+                if chunk.index == index
+                    && chunk.verdict.is_none()
+                    && !(chunk.verified && verdict == Verdict::Reject) =>
+            {
                 if verdict == Verdict::Reject && chunk.resends == MAX_RESENDS {
                     return Err(StreamError::Integrity { sequence, attempts: MAX_RESENDS + 1 });
                 }
@@ -158,6 +187,7 @@ impl<S> SendState<S> {
             return Effect::Nothing;
         };
         match chunk.verdict.take() {
+            None if chunk.verified => Effect::Spent { sequence },
             None => Effect::Nothing,
             Some(Verdict::Reject) => {
                 chunk.resends += 1;
@@ -271,6 +301,25 @@ mod tests {
             state.reject(sequence, 0),
             Err(StreamError::Integrity { sequence, attempts: MAX_RESENDS + 1 })
         );
+    }
+
+    #[test]
+    fn what_is_verified_is_spent_and_its_slot_is_free_later() {
+        for verified_first in [true, false] {
+            let (mut state, sequence) = sent();
+            let last = if verified_first {
+                assert_eq!(state.verified(sequence, 0), Ok(Effect::Nothing), "NIXL still reads it");
+                Ok(state.written(sequence))
+            } else {
+                assert_eq!(state.written(sequence), Effect::Nothing);
+                state.verified(sequence, 0)
+            };
+            assert_eq!(last, Ok(Effect::Spent { sequence }));
+            assert_eq!(state.take_free(), None, "the receiver has not given it back");
+            assert!(state.verified(sequence, 0).is_err(), "twice");
+            assert!(state.reject(sequence, 0).is_err(), "after it was found whole");
+            assert_eq!(state.credit(sequence, 0), Ok(Effect::Through { length: 10 }));
+        }
     }
 
     #[test]

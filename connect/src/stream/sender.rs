@@ -41,6 +41,7 @@ impl Sender {
     /// A sender without memory of its own, for the chunks of a receiver of the same session: [`Sender::forward`] sends
     /// them on from the slots in which they came. Its ring has the measures of that receiver's.
     pub fn open_relay(receiver: &Receiver) -> Self {
+        receiver.relayed();
         let ring = receiver.ring();
         // Bounded by `MAX_SLOTS`.
         let slots = (0..ring.slots as u32).map(|index| SendSlot::Relay { index, chunk: None }).collect();

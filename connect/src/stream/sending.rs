@@ -102,6 +102,11 @@ impl Sending {
                 self.progress.chunk(length as usize);
                 state.last_freed().into_iter().for_each(SendSlot::empty);
             }
+            // In a relay the slot in which it came goes back to its own sender now: a chain whose every slot waits for the
+            // last node's would be slower with each node.
+            Ok(Effect::Spent { sequence }) => {
+                state.outstanding(sequence).into_iter().for_each(|chunk| chunk.slot.empty());
+            }
             Ok(Effect::Resend { sequence }) => {
                 self.progress.resend();
                 self.post(state, sequence);
@@ -138,6 +143,7 @@ impl Endpoint for Sending {
         let mut state = self.waiting.lock();
         let effect = match message {
             Message::Credit { sequence, slot } => state.credit(sequence, slot),
+            Message::Verified { sequence, slot } => state.verified(sequence, slot),
             Message::Reject { sequence, slot } => state.reject(sequence, slot),
             Message::Received { count } => state.end_known(count).map(|()| Effect::Nothing),
             Message::Answer { sequence, text } => state.answer(sequence, text).map(|()| Effect::Nothing),
