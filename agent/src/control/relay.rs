@@ -3,21 +3,15 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use nixl_transfer_crds::{
-    Reason,
-    task::{
-        Side, SideState,
-        status::{Operation, OperationKind, OperationState, SourceSide},
-    },
-};
+use nixl_transfer_crds::{Reason, task::Side};
 
 use super::{
     events,
     hop::{Ending, Hop},
     relays::{Offer, RelayKey},
-    report::{Half, Report},
+    report::Report,
+    source,
 };
 use crate::protocol::{Failure, FromWorker, HopId, ToWorker, WorkerName};
 
@@ -66,15 +60,7 @@ async fn phases(
         .insert(offer.map_err(|_| late("this node was not ready to receive its own copy", hop.pending()))??);
     *worker = Some(offer.name.clone());
     let metadata = events::prepared(&mut offer.events).await?;
-    report.set(Half::Source(SourceSide {
-        state: SideState::Prepared,
-        agent_metadata: Some(metadata),
-        operation: Some(Operation { kind: OperationKind::Write, status: OperationState::Initialized }),
-        worker: Some(offer.name.0.clone()),
-        reason: None,
-        message: None,
-        last_transition_time: Some(Time(jiff::Timestamp::now())),
-    }));
+    report.set(source::prepared(metadata, &offer.name));
     let ready_within = READY_WITHIN.min(Duration::from_secs(hop.stream()?.progress_seconds.max(1)) / 3);
     let (metadata, peer) = tokio::select! {
         found = tokio::time::timeout(ready_within, hop.peer(Side::Source)) => {

@@ -115,15 +115,7 @@ async fn phases(
         .remembering(hop.memory(), hop.algorithm());
 
     let metadata = events::prepared(&mut seat.events).await?;
-    report.set(Half::Source(SourceSide {
-        state: SideState::Prepared,
-        agent_metadata: Some(metadata),
-        operation: Some(Operation { kind: OperationKind::Write, status: OperationState::Initialized }),
-        worker: Some(seat.worker().0.clone()),
-        reason: None,
-        message: None,
-        last_transition_time: Some(Time(jiff::Timestamp::now())),
-    }));
+    report.set(prepared(metadata, seat.worker()));
 
     // A worker that dies meanwhile is told at once, not when the other side is ready.
     let (metadata, peer) = tokio::select! {
@@ -133,6 +125,19 @@ async fn phases(
     super::metadata::check_rdma(&metadata, &peer)?;
     seat.send(ToWorker::Connect { hop: seat.hop, metadata, worker: WorkerName(peer) }, Vec::new()).await?;
     feed(hop, seat, &tree).await
+}
+
+/// The half of a sending side whose worker waits for the target, with what that needs to answer it.
+pub fn prepared(metadata: String, worker: &WorkerName) -> Half {
+    Half::Source(SourceSide {
+        state: SideState::Prepared,
+        agent_metadata: Some(metadata),
+        operation: Some(Operation { kind: OperationKind::Write, status: OperationState::Initialized }),
+        worker: Some(worker.0.clone()),
+        reason: None,
+        message: None,
+        last_transition_time: Some(Time(jiff::Timestamp::now())),
+    })
 }
 
 /// Hands over the manifest, then open files as the worker gets through them, until everything is sent.
