@@ -48,8 +48,7 @@ pub(crate) struct Local {
     pub(crate) memory: SerializedDescriptor,
 }
 
-/// One transfer between ranges of this process and as many ranges of the same sizes of a peer, followed by a
-/// notification.
+/// One transfer between ranges of this process and as many ranges of the same sizes of a peer.
 pub(crate) struct Transfer {
     /// Who is told of its end.
     pub(crate) endpoint: EndpointId,
@@ -63,8 +62,8 @@ pub(crate) struct Transfer {
     pub(crate) local: Vec<Local>,
     /// Addresses in the peer's process, all of one kind of memory.
     pub(crate) remote: Vec<SerializedDescriptor>,
-    /// Delivered to the peer after the bytes.
-    pub(crate) message: Vec<u8>,
+    /// Delivered to the peer when the bytes are known to be there, which costs a way back and a way there again.
+    pub(crate) message: Option<Vec<u8>>,
     /// Dropped when NIXL is done with the local memory, before the endpoint hears of it.
     pub(crate) in_flight: Vec<InFlight>,
 }

@@ -90,8 +90,10 @@ impl Transfers {
     fn request(&mut self, agent: &Agent, transfer: &Transfer) -> Result<XferRequest, NixlError> {
         fill(&mut self.local, transfer.local.iter().map(|local| &local.memory))?;
         fill(&mut self.remote, transfer.remote.iter())?;
-        self.options.set_notification_message(&transfer.message)?;
-        self.options.set_has_notification(true)?;
+        if let Some(message) = &transfer.message {
+            self.options.set_notification_message(message)?;
+        }
+        self.options.set_has_notification(transfer.message.is_some())?;
         let operation = match transfer.kind {
             OperationKind::Read => XferOp::Read,
             OperationKind::Write => XferOp::Write,

@@ -53,9 +53,20 @@ enum End {
     Known,
 }
 
+/// Whether a notification that is sent right behind a chunk's bytes gets there after them. It does where one connection
+/// carries both, and NIXL does not promise it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Unknown,
+    Kept,
+    /// A chunk was not whole when the receiver looked.
+    Doubtful,
+}
+
 #[derive(Debug)]
 pub(super) struct SendState<S> {
     free: Vec<S>,
+    order: Order,
     outstanding: HashMap<u64, Outstanding<S>>,
     next_sequence: u64,
     end: End,
@@ -68,6 +79,7 @@ impl<S> SendState<S> {
     pub(super) fn new(slots: Vec<S>) -> Self {
         Self {
             free: slots,
+            order: Order::Unknown,
             outstanding: HashMap::new(),
             next_sequence: 0,
             end: End::Open,
@@ -130,6 +142,12 @@ impl<S> SendState<S> {
         Ok(sequence)
     }
 
+    /// Whether a chunk may be announced at once, behind its bytes. Else it is announced when they are known to be there: on
+    /// a full link that is later by all that was queued there meanwhile, twice.
+    pub(super) fn may_announce_at_once(&self) -> bool {
+        self.order == Order::Kept
+    }
+
     pub(super) fn outstanding(&mut self, sequence: u64) -> Option<&mut Outstanding<S>> {
         self.outstanding.get_mut(&sequence)
     }
@@ -150,6 +168,7 @@ impl<S> SendState<S> {
         match self.outstanding.get_mut(&sequence) {
             Some(chunk) if chunk.index == index && chunk.verdict.is_none() && !chunk.verified => {
                 chunk.verified = true;
+                self.found_whole();
                 Ok(self.settle(sequence))
             }
             _ => Err(StreamError::Malformed("an answer to a chunk that was not sent".to_owned())),
@@ -175,9 +194,20 @@ impl<S> SendState<S> {
                     return Err(StreamError::Integrity { sequence, attempts: MAX_RESENDS + 1 });
                 }
                 chunk.verdict = Some(verdict);
+                match verdict {
+                    Verdict::Credit => self.found_whole(),
+                    Verdict::Reject => self.order = Order::Doubtful,
+                }
                 Ok(self.settle(sequence))
             }
             _ => Err(StreamError::Malformed("an answer to a chunk that was not sent".to_owned())),
+        }
+    }
+
+    /// The first chunk is announced late, for a connection that is being made may take its first messages by two ways.
+    fn found_whole(&mut self) {
+        if self.order == Order::Unknown {
+            self.order = Order::Kept;
         }
     }
 
@@ -320,6 +350,27 @@ mod tests {
             assert!(state.reject(sequence, 0).is_err(), "after it was found whole");
             assert_eq!(state.credit(sequence, 0), Ok(Effect::Through { length: 10 }));
         }
+    }
+
+    #[test]
+    fn chunks_are_announced_at_once_from_the_first_whole_one_to_the_first_damaged_one() {
+        let mut state = SendState::new(vec!["slot"]);
+        let send = |state: &mut SendState<_>| {
+            let slot = state.take_free().unwrap_or("none");
+            let sequence = state.begin(slot, 0, 10, 99).unwrap_or(u64::MAX);
+            state.written(sequence);
+            sequence
+        };
+        assert!(!state.may_announce_at_once());
+        let first = send(&mut state);
+        assert!(state.credit(first, 0).is_ok());
+        assert!(state.may_announce_at_once());
+        let second = send(&mut state);
+        assert!(state.reject(second, 0).is_ok());
+        assert!(!state.may_announce_at_once());
+        state.written(second);
+        assert!(state.credit(second, 0).is_ok());
+        assert!(!state.may_announce_at_once(), "for good");
     }
 
     #[test]

@@ -60,6 +60,7 @@ impl Sending {
 
     /// Posts the chunk with this number from its slot, for the first time or again.
     fn post(&self, state: &mut SendState<SendSlot>, sequence: u64) {
+        let at_once = state.may_announce_at_once();
         let (Some(target), Some(endpoint), Some(chunk)) =
             (self.target.get(), self.endpoint.get(), state.outstanding(sequence))
         else {
@@ -78,6 +79,7 @@ impl Sending {
         };
         let message =
             Message::Chunk { sequence, slot: chunk.index, length: chunk.length, digest: chunk.digest };
+        let message = message.encode(target.stream);
         let range = |address: usize| SerializedDescriptor {
             device: Device::Cpu,
             ptr: address as u64,
@@ -90,9 +92,12 @@ impl Sending {
             peer: Arc::clone(&target.peer),
             local: vec![Local { region: self.region, memory: range(local) }],
             remote: vec![range(*remote)],
-            message: message.encode(target.stream),
+            message: (!at_once).then(|| message.clone()),
             in_flight: Vec::new(),
         });
+        if at_once {
+            self.link.notify(Arc::clone(&target.peer), message);
+        }
     }
 
     fn apply(&self, state: &mut SendState<SendSlot>, effect: Result<Effect, StreamError>) {

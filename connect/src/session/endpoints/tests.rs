@@ -75,7 +75,7 @@ fn transfer() -> Transfer {
         peer: "peer".into(),
         local: Vec::new(),
         remote: Vec::new(),
-        message: Vec::new(),
+        message: None,
         in_flight: Vec::new(),
     }
 }

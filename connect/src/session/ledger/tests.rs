@@ -49,7 +49,7 @@ impl Scene {
             peer: "peer".into(),
             local: vec![range(self.memory.range())],
             remote: vec![self.memory.range()],
-            message: Vec::new(),
+            message: None,
             in_flight: vec![InFlight::new(Arc::clone(&self.memory))],
         })
     }

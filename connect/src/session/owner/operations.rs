@@ -71,7 +71,7 @@ impl Owner {
             peer,
             local,
             remote,
-            message,
+            message: Some(message),
             in_flight,
         }));
         None
