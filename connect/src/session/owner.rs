@@ -147,8 +147,7 @@ impl Owner {
                     if let ControlFlow::Break(farewell) = self.execute(command) {
                         return Some(farewell);
                     }
-                    // The next round is a busy one, whatever it finds.
-                    pacing = Pacing::default();
+                    pacing.happened();
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
