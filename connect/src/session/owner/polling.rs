@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nixl_sys::{NixlError, NotificationMap};
 
@@ -11,6 +11,9 @@ use super::super::endpoint::Claim;
 use super::super::ledger::Outcome;
 use super::super::transfers::{Posted, Stuck};
 use super::{Owner, TICK};
+
+/// A round that takes so long has moved bytes, hundreds of kilobytes: the thread is late, and has to look more often.
+const MANY_BYTES: Duration = Duration::from_micros(50);
 
 impl Owner {
     pub(super) fn post(&mut self, transfer: Box<Transfer>) {
@@ -71,6 +74,7 @@ impl Owner {
         if !self.expects() {
             return false;
         }
+        let began = Instant::now();
         let mut busy = self.poll_notifications();
         let mut lost = Vec::new();
         if let Some(live) = &mut self.live {
@@ -99,7 +103,8 @@ impl Owner {
             self.next_tick = now + TICK;
             self.endpoints.tick(now);
         }
-        busy
+        // NIXL does not say whether bytes have moved.
+        busy || now.duration_since(began) >= MANY_BYTES
     }
 
     fn poll_notifications(&mut self) -> bool {
