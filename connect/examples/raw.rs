@@ -1,7 +1,8 @@
 //! A minimal NIXL loop to compare with: one process writes a ring of slots into another's, again and again, with no
 //! digest, no credit and nothing stored; the ring is compared once, after the end.
-//! `cargo run -p nixl-connect --example raw -- [MIB [default|polling [write|read]]]`: with NIXL's default settings, or with
-//! its progress thread off; the sender writes, or the receiver reads. NIXL is found as in the example `stream`.
+//! `cargo run -p nixl-connect --example raw -- [MIB [default|polling [write|read|whole]]]`: with NIXL's default settings, or
+//! with its progress thread off; the sender writes, or the receiver reads, or all is written at once from a region of that
+//! size to another. NIXL is found as in the example `stream`.
 #![allow(unsafe_code)] // NIXL wants to know where memory is; the example says it in one place
 
 #[path = "ends/start.rs"]
@@ -20,9 +21,24 @@ use nixl_sys::{
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-const CHUNK: usize = 1 << 20;
-const SLOTS: usize = 8;
 const RECEIVER: &str = "raw-receiver";
+
+/// What is written at once, and how many of that are on their way.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    chunk: usize,
+    slots: usize,
+}
+
+impl Shape {
+    fn of(arguments: &[String]) -> Outcome<Self> {
+        Ok(if operation(arguments) == "whole" {
+            Self { chunk: usize::try_from(total(arguments)?)?, slots: 1 }
+        } else {
+            Self { chunk: 1 << 20, slots: 8 }
+        })
+    }
+}
 
 #[derive(Debug)]
 struct Range(Arc<Arena>);
@@ -36,14 +52,14 @@ impl MemoryRegion for Range {
     }
 }
 
-/// What lies in the sender's ring: the number of each 8-byte word, scrambled.
-fn words() -> impl Iterator<Item = u64> {
-    (0..(CHUNK * SLOTS / 8) as u64).map(|at| at.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+/// What lies in the memory that is sent: the number of each 8-byte word, scrambled.
+fn words(bytes: usize) -> impl Iterator<Item = u64> {
+    (0..(bytes / 8) as u64).map(|at| at.wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
 impl Range {
     fn fill(&self) {
-        for (at, word) in words().enumerate() {
+        for (at, word) in words(self.0.len()).enumerate() {
             // SAFETY: within the arena, which is aligned to pages; nobody else has been told of it yet.
             unsafe { ((self.0.address() + 8 * at) as *mut u64).write(word) };
         }
@@ -51,7 +67,7 @@ impl Range {
 
     fn is_filled(&self) -> bool {
         // SAFETY: as above; the sender has ended, so nothing is written any more.
-        words()
+        words(self.0.len())
             .enumerate()
             .all(|(at, word)| unsafe { ((self.0.address() + 8 * at) as *const u64).read_volatile() } == word)
     }
@@ -105,12 +121,21 @@ fn agent(name: &str, arguments: &[String]) -> Outcome<(Agent, Backend, Arc<Arena
     let agent = Agent::new_configured(name, &config)?;
     let (_, parameters) = agent.get_plugin_params("UCX")?;
     let backend = agent.create_backend("UCX", &parameters)?;
-    Ok((agent, backend, Arc::new(Arena::new(CHUNK * SLOTS)?)))
+    let Shape { chunk, slots } = Shape::of(arguments)?;
+    Ok((agent, backend, Arc::new(Arena::new(chunk * slots)?)))
+}
+
+fn total(arguments: &[String]) -> Outcome<u64> {
+    Ok(arguments.first().map_or(Ok(4096), |text| text.parse::<u64>())? << 20)
+}
+
+fn operation(arguments: &[String]) -> &str {
+    arguments.get(2).map_or("write", String::as_str)
 }
 
 /// Whether the active one reads what the other has, instead of writing to it.
 fn reads(arguments: &[String]) -> bool {
-    arguments.get(2).is_some_and(|operation| operation == "read")
+    operation(arguments) == "read"
 }
 
 /// The passive end. Its name is from writing; when it is read, it is the one that has the data.
@@ -141,7 +166,7 @@ fn receive(arguments: &[String]) -> Outcome {
 }
 
 fn send(arguments: &[String]) -> Outcome {
-    let total = arguments.first().map_or(Ok(4096), |text| text.parse::<u64>())? << 20;
+    let (total, Shape { chunk, slots }) = (total(arguments)?, Shape::of(arguments)?);
     let (agent, backend, arena) = agent("raw-sender", arguments)?;
     let operation = if reads(arguments) { XferOp::Read } else { XferOp::Write };
     if operation == XferOp::Write {
@@ -158,15 +183,15 @@ fn send(arguments: &[String]) -> Outcome {
     let mut options = OptArgs::new()?;
     options.add_backend(&backend)?;
     let mut requests = Vec::new();
-    for slot in 0..SLOTS {
+    for slot in 0..slots {
         let (mut here, mut there) = (XferDescList::new(MemType::Dram)?, XferDescList::new(MemType::Dram)?);
-        here.add_desc(arena.address() + slot * CHUNK, CHUNK, 0);
-        there.add_desc(remote + slot * CHUNK, CHUNK, 0);
+        here.add_desc(arena.address() + slot * chunk, chunk, 0);
+        there.add_desc(remote + slot * chunk, chunk, 0);
         requests.push(agent.create_xfer_req(operation, &here, &there, RECEIVER, Some(&options))?);
     }
     let mut run = |bytes: u64| -> Outcome {
-        let mut left = bytes / CHUNK as u64;
-        let mut flying = [false; SLOTS];
+        let mut left = bytes / chunk as u64;
+        let mut flying = vec![false; slots];
         while left > 0 || flying.contains(&true) {
             for (request, flying) in requests.iter_mut().zip(&mut flying) {
                 if *flying {
@@ -180,7 +205,7 @@ fn send(arguments: &[String]) -> Outcome {
         Ok(())
     };
     // The first round sets up the connection.
-    run((CHUNK * SLOTS) as u64)?;
+    run((chunk * slots) as u64)?;
     let since = Instant::now();
     run(total)?;
     let seconds = since.elapsed().as_secs_f64();
