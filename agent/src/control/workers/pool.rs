@@ -44,6 +44,9 @@ pub struct PoolOptions {
 const PING_EVERY: Duration = Duration::from_secs(2);
 /// A tick so late means that this process, not the workers, stood still.
 const LATE: Duration = Duration::from_secs(6);
+/// Until so long after one was taken, one that is warm or coming is enough: to start one takes the processor from the transfer
+/// that has just begun.
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 /// Pause before the next try after a worker that could not start; doubled up to the other.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -62,6 +65,7 @@ pub struct Pool {
     pings: u64,
     failures: u32,
     not_before: Instant,
+    last_taken: Option<Instant>,
 }
 
 /// A pool and its handle. It does nothing until [`Pool::run`].
@@ -82,6 +86,7 @@ pub fn pool(options: PoolOptions, metrics: Metrics) -> (Workers, PoolTask) {
         pings: 0,
         failures: 0,
         not_before: Instant::now(),
+        last_taken: None,
     };
     (workers, PoolTask { pool, inbox })
 }
@@ -165,6 +170,7 @@ impl Pool {
                 let sender = WorkerSender { name: name.clone(), queue, orders: self.orders.clone() };
                 // One who has stopped waiting drops the worker, which ends it.
                 let _ = reply.send(Ok(Worker { name, events, sender }));
+                self.last_taken = Some(Instant::now());
             }
         }
         let unusable = match &*self.facts.borrow() {
@@ -180,13 +186,15 @@ impl Pool {
         }
     }
 
-    /// Starts as many as are missing.
+    /// Starts as many as are missing. The last ones may wait for the next tick.
     fn refill(&mut self) {
         if self.launcher.is_none() || Instant::now() < self.not_before {
             return;
         }
         let coming = self.workers.values().filter(|entry| entry.is_coming()).count();
-        for _ in coming..self.options.warm + self.waiting.len() {
+        let settled = self.last_taken.is_none_or(|taken| taken.elapsed() >= SETTLED_AFTER);
+        let warm = if settled { self.options.warm } else { self.options.warm.min(1) };
+        for _ in coming..warm + self.waiting.len() {
             if let Err(error) = self.start() {
                 warn!(%error, "a worker could not be started");
                 return self.pause();
