@@ -22,7 +22,7 @@ use rustix::fs::{Mode, OFlags, fstat, fstatvfs};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-pub use destination::{Committed, Destination, Keep, OpenedPartial, Resume};
+pub use destination::{Committed, Destination, Keep, MayCommit, OpenedPartial, Resume};
 pub use leftovers::Left;
 pub use lock::{DestinationLock, DestinationLocks};
 pub use place::RunPlace;

@@ -17,7 +17,7 @@ use crate::{
         Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, Prefix,
         entry::{Entry, Totals},
     },
-    volume::{Committed, Destination, Keep, OpenedPartial, Resume},
+    volume::{Committed, Destination, Keep, MayCommit, OpenedPartial, Resume},
 };
 
 /// Partial files of one message, with their descriptors.
@@ -72,18 +72,19 @@ impl Received {
     }
 
     /// Acts on one message. `may_commit` is asked right before each file gets its name.
-    pub fn take(&mut self, message: FromWorker, may_commit: &dyn Fn() -> bool) -> Result<Arrival, Failure> {
+    pub fn take(&mut self, message: FromWorker, may_commit: &MayCommit) -> Result<Arrival, Failure> {
         self.changed = true;
         match message {
             FromWorker::Manifest { entries, totals, .. } => self.manifest(entries, totals),
             FromWorker::Stored { files, .. } => {
-                for file in &files {
-                    match self.destination.commit(file, may_commit)? {
-                        Committed::Replaced => self.committed += 1,
-                        Committed::Skipped => self.skipped += 1,
-                    }
-                    self.open = self.open.saturating_sub(1);
-                }
+                let Self { destination, committed, skipped, open, .. } = self;
+                destination.commit(&files, may_commit, |outcome| {
+                    *match outcome {
+                        Committed::Replaced => &mut *committed,
+                        Committed::Skipped => &mut *skipped,
+                    } += 1;
+                    *open = open.saturating_sub(1);
+                })?;
                 Ok(Arrival::Open)
             }
             FromWorker::Durable { index, length, digest, .. } => {
@@ -115,21 +116,32 @@ impl Received {
 
     /// Opens the next partial files of one message, if the window has room. The worker gets them before more are opened.
     pub fn open_more(&mut self) -> Result<Option<Batch>, Failure> {
+        let next = self.next_to_open();
         let (mut files, mut descriptors) = (Vec::new(), Vec::new());
-        // A file may bring two descriptors.
-        while descriptors.len() + 2 <= MAX_DESCRIPTORS && self.open < self.window {
-            let Some(index) = self.to_open.pop_front() else { break };
-            let OpenedPartial { partial, existing, resume, known } = self.destination.partial(index)?;
+        for (index, opened) in next.iter().zip(self.destination.partials(&next)?) {
+            let OpenedPartial { partial, existing, resume, known } = opened;
             let prefix = resume.map(|Resume { length, digest }| Prefix { length, digest });
-            files.push(FileToWrite { index, compare: existing.is_some(), known, prefix });
+            files.push(FileToWrite { index: *index, compare: existing.is_some(), known, prefix });
             descriptors.push(partial);
             descriptors.extend(existing);
-            self.open += 1;
         }
+        self.open += files.len();
         Ok((!files.is_empty()).then_some((files, descriptors)))
     }
 
-    fn received(&mut self, counters: Counters, may_commit: &dyn Fn() -> bool) -> Result<Arrival, Failure> {
+    /// As many as the window has room for and one message can carry.
+    fn next_to_open(&mut self) -> Vec<u32> {
+        let room = self.window.saturating_sub(self.open);
+        let mut descriptors = 0;
+        let fitting = self.to_open.iter().take(room).take_while(|index| {
+            descriptors += self.destination.descriptors(**index);
+            descriptors <= MAX_DESCRIPTORS
+        });
+        let count = fitting.count();
+        self.to_open.drain(..count).collect()
+    }
+
+    fn received(&mut self, counters: Counters, may_commit: &MayCommit) -> Result<Arrival, Failure> {
         self.counters = counters;
         let totals = self
             .totals

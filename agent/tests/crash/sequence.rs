@@ -83,21 +83,21 @@ fn store(destination: &mut Destination, opened: OpenedPartial) -> Result<StoredF
 /// A whole attempt, but for its removing what it does not need any more.
 pub fn attempt(root: &Path, policy: WritePolicy) -> Result<Destination, Failure> {
     let mut destination = begin(root, policy)?;
-    let opened = destination.partial(INDEX)?;
+    let opened = destination.partials(&[INDEX])?.remove(0);
     finish(&mut destination, opened)?;
     Ok(destination)
 }
 
 fn finish(destination: &mut Destination, opened: OpenedPartial) -> Result<(), Failure> {
     let stored = store(destination, opened)?;
-    destination.commit(&stored, &|| true)?;
+    destination.commit(&[stored], &|| true, |_| {})?;
     destination.finish(ALGORITHM, &|| true).map(drop)
 }
 
 /// An attempt that ends right after it has made a beginning durable and has written a little more.
 pub fn broken_off(root: &Path, policy: WritePolicy) {
     let mut destination = begin(root, policy).unwrap();
-    let mut partial = File::from(destination.partial(INDEX).unwrap().partial);
+    let mut partial = File::from(destination.partials(&[INDEX]).unwrap().remove(0).partial);
     partial.write_all(&NEW[..8]).unwrap();
     partial.sync_data().unwrap();
     destination.durable(INDEX, 8, &digest::of(ALGORITHM, &NEW[..8]).bytes).unwrap();
@@ -109,7 +109,7 @@ pub fn broken_off(root: &Path, policy: WritePolicy) {
 /// what it could go on from.
 pub fn next_attempt(root: &Path, policy: WritePolicy) -> Result<Option<u64>, Failure> {
     let mut destination = begin(root, policy)?;
-    let opened = destination.partial(INDEX)?;
+    let opened = destination.partials(&[INDEX])?.remove(0);
     if let Some(Resume { length, digest }) = &opened.resume {
         let mut there = Vec::new();
         File::from(opened.partial.try_clone().unwrap()).read_to_end(&mut there).unwrap();
