@@ -8,6 +8,7 @@ mod identity;
 mod journal;
 mod leftovers;
 pub mod lock;
+mod parallel;
 pub mod path;
 mod place;
 mod remembered;

@@ -196,3 +196,103 @@ impl Received {
         self.counted = (received.max(bytes), self.counters.resent.max(resent), self.committed, self.skipped);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+
+    use nixl_transfer_crds::WritePolicy;
+
+    use super::*;
+    use crate::{
+        digest, manifest,
+        protocol::{
+            HopId, StoredFile,
+            entry::{EntryKind, RelativePath, Time},
+        },
+        volume::{DestinationLocks, RunPlace, Volume, VolumeConfig},
+    };
+
+    const FILES: u32 = 300;
+    const HOP: HopId = HopId(0);
+
+    fn received(root: &Path, policy: WritePolicy) -> Received {
+        let config = VolumeConfig {
+            name: "data".into(),
+            path: root.into(),
+            read_only: false,
+            allowed_namespaces: vec!["*".into()],
+        };
+        let volume = Arc::new(Volume::open(&config).unwrap());
+        let lock = DestinationLocks::default().try_lock(&volume, "out").unwrap().expect("free");
+        let place = RunPlace { job_uid: "u".into(), run: 1, destination: "d".into(), node_uid: "n".into() };
+        let destination = Destination::open(&volume, "out", policy, &place, "a", Algorithm::Xxh3, lock);
+        Received { window: 200, ..Received::new(destination.unwrap(), Algorithm::Xxh3) }
+    }
+
+    fn manifest() -> FromWorker {
+        let time = Time { seconds: 1, nanoseconds: 0 };
+        let entry = |path: String, kind| Entry { path: RelativePath(path.into()), kind };
+        let mut entries = vec![entry(String::new(), EntryKind::Directory { mode: 0o755, mtime: time })];
+        entries.extend((0..FILES).map(|at| {
+            entry(format!("{at:03}"), EntryKind::File { size: 0, mode: 0o600, mtime: time, inode: at.into() })
+        }));
+        FromWorker::Manifest { hop: HOP, totals: Some(manifest::totals(&entries)), entries }
+    }
+
+    /// What one call after the other gives: indices, and how many descriptors came with them.
+    fn opened(received: &mut Received, held: &mut Vec<OwnedFd>) -> Vec<(Vec<u32>, usize)> {
+        let mut batches = Vec::new();
+        while let Some((files, descriptors)) = received.open_more().unwrap() {
+            batches.push((files.iter().map(|file| file.index).collect(), descriptors.len()));
+            held.extend(descriptors);
+        }
+        batches
+    }
+
+    #[test]
+    fn files_are_opened_in_order_as_far_as_window_and_messages_have_room() {
+        for (policy, in_a_message) in [(WritePolicy::Overwrite, 128), (WritePolicy::SkipIdentical, 64)] {
+            let directory = tempfile::Builder::new().prefix("nixl-transfer-receive-").tempdir().unwrap();
+            let out = directory.path().join("out");
+            fs::create_dir(&out).unwrap();
+            (0..FILES).for_each(|at| fs::write(out.join(format!("{at:03}")), "").unwrap());
+            let mut received = received(directory.path(), policy);
+            assert!(matches!(received.take(manifest(), &|| true).unwrap(), Arrival::Open));
+            let mut held = Vec::new();
+            let batches = opened(&mut received, &mut held);
+            let indices: Vec<u32> = batches.iter().flat_map(|(indices, _)| indices.clone()).collect();
+            assert_eq!(indices, (1..=200).collect::<Vec<_>>(), "as many as the window has room for");
+            for (indices, descriptors) in &batches {
+                assert!(indices.len() <= in_a_message && *descriptors <= MAX_DESCRIPTORS, "{batches:?}");
+            }
+            assert_eq!(batches.first().map(|(indices, _)| indices.len()), Some(in_a_message), "{policy:?}");
+            let names = fs::read_dir(directory.path().join(".nixl-transfer/u.1.d.n")).unwrap().count();
+            assert_eq!(names, 200 + 1, "and the journal");
+
+            let digest = digest::of(Algorithm::Xxh3, b"").bytes;
+            let files = [7, 3, 5].map(|index| StoredFile { index, digest: digest.clone(), identical: false });
+            for file in &files {
+                let partial = held_partial(&held, policy, file.index);
+                crate::volume::destination::attributes::set(
+                    partial,
+                    0o600,
+                    Time { seconds: 1, nanoseconds: 0 },
+                )
+                .unwrap();
+            }
+            let stored = FromWorker::Stored { hop: HOP, files: files.to_vec() };
+            assert!(matches!(received.take(stored, &|| true).unwrap(), Arrival::Open));
+            assert_eq!((received.committed, received.open), (3, 197));
+            let indices: Vec<_> = opened(&mut received, &mut held).into_iter().map(|batch| batch.0).collect();
+            assert_eq!(indices, [vec![201, 202, 203]], "as many as are over");
+            let inode = fs::metadata(out.join("002")).unwrap().ino();
+            assert_eq!(inode, fs::File::from(held_partial(&held, policy, 3)).metadata().unwrap().ino());
+        }
+    }
+
+    fn held_partial(held: &[OwnedFd], policy: WritePolicy, index: u32) -> OwnedFd {
+        let each = if policy == WritePolicy::SkipIdentical { 2 } else { 1 };
+        held[(index as usize - 1) * each].try_clone().unwrap()
+    }
+}

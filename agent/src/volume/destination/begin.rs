@@ -15,6 +15,7 @@ use crate::protocol::entry::{EntryKind, Time};
 use crate::volume::beneath;
 use crate::volume::identity::{self, Identity};
 use crate::volume::journal::Record;
+use crate::volume::parallel;
 use crate::volume::path::VolumePath;
 
 /// A file at the destination that may turn out to have the same content.
@@ -46,13 +47,20 @@ impl Destination {
     /// entry with an error.
     pub fn partials(&mut self, indices: &[u32]) -> Result<Vec<OpenedPartial>, Failure> {
         self.beginnable(indices)?;
+        let results = parallel::each(indices, |index| self.begin(*index));
         let mut opened = Vec::with_capacity(indices.len());
-        for index in indices {
-            let (partial, state) = self.begin(*index)?;
-            self.files.insert(*index, state);
-            opened.push(partial);
+        let mut failure = None;
+        for (index, result) in indices.iter().zip(results) {
+            match result {
+                // Also of those after a failure: their partial files are this attempt's to remove.
+                Ok((partial, state)) => {
+                    self.files.insert(*index, state);
+                    opened.push(partial);
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
         }
-        Ok(opened)
+        failure.map_or(Ok(opened), Err)
     }
 
     /// How many descriptors [`Destination::partials`] gives for an entry at most.

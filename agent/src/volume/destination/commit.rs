@@ -7,6 +7,7 @@ use super::naming::{Outcome, Stored};
 use super::parents::DirectoryId;
 use super::{Committed, Destination, FileState, MayCommit};
 use crate::protocol::{Failure, StoredFile};
+use crate::volume::parallel;
 use crate::volume::path::VolumePath;
 
 impl Destination {
@@ -24,15 +25,7 @@ impl Destination {
         mut done: impl FnMut(Committed),
     ) -> Result<(), Failure> {
         let (stored, refused) = self.committable(files);
-        let mut outcomes = Vec::new();
-        for file in &stored {
-            let outcome = self.commit_file(file, may_commit);
-            let failed = outcome.is_err();
-            outcomes.push(outcome);
-            if failed {
-                break;
-            }
-        }
+        let outcomes = parallel::each(&stored, |file| self.commit_file(file, may_commit));
         let mut failure = None;
         for (file, outcome) in stored.into_iter().zip(outcomes) {
             match outcome.and_then(|outcome| self.committed(file, outcome)) {

@@ -3,6 +3,7 @@
 mod commits;
 mod ends;
 mod hostile;
+mod many;
 mod refusals;
 mod resume;
 
