@@ -8,6 +8,7 @@ mod identity;
 mod journal;
 mod leftovers;
 pub mod lock;
+mod parallel;
 pub mod path;
 mod place;
 mod remembered;
@@ -22,7 +23,7 @@ use rustix::fs::{Mode, OFlags, fstat, fstatvfs};
 use rustix::io::Errno;
 use serde::Deserialize;
 
-pub use destination::{Committed, Destination, Keep, OpenedPartial, Resume};
+pub use destination::{Committed, Destination, Keep, MayCommit, OpenedPartial, Resume};
 pub use leftovers::Left;
 pub use lock::{DestinationLock, DestinationLocks};
 pub use place::RunPlace;

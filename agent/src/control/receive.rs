@@ -17,7 +17,7 @@ use crate::{
         Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, Prefix,
         entry::{Entry, Totals},
     },
-    volume::{Committed, Destination, Keep, OpenedPartial, Resume},
+    volume::{Committed, Destination, Keep, MayCommit, OpenedPartial, Resume},
 };
 
 /// Partial files of one message, with their descriptors.
@@ -72,18 +72,19 @@ impl Received {
     }
 
     /// Acts on one message. `may_commit` is asked right before each file gets its name.
-    pub fn take(&mut self, message: FromWorker, may_commit: &dyn Fn() -> bool) -> Result<Arrival, Failure> {
+    pub fn take(&mut self, message: FromWorker, may_commit: &MayCommit) -> Result<Arrival, Failure> {
         self.changed = true;
         match message {
             FromWorker::Manifest { entries, totals, .. } => self.manifest(entries, totals),
             FromWorker::Stored { files, .. } => {
-                for file in &files {
-                    match self.destination.commit(file, may_commit)? {
-                        Committed::Replaced => self.committed += 1,
-                        Committed::Skipped => self.skipped += 1,
-                    }
-                    self.open = self.open.saturating_sub(1);
-                }
+                let Self { destination, committed, skipped, open, .. } = self;
+                destination.commit(&files, may_commit, |outcome| {
+                    *match outcome {
+                        Committed::Replaced => &mut *committed,
+                        Committed::Skipped => &mut *skipped,
+                    } += 1;
+                    *open = open.saturating_sub(1);
+                })?;
                 Ok(Arrival::Open)
             }
             FromWorker::Durable { index, length, digest, .. } => {
@@ -115,21 +116,32 @@ impl Received {
 
     /// Opens the next partial files of one message, if the window has room. The worker gets them before more are opened.
     pub fn open_more(&mut self) -> Result<Option<Batch>, Failure> {
+        let next = self.next_to_open();
         let (mut files, mut descriptors) = (Vec::new(), Vec::new());
-        // A file may bring two descriptors.
-        while descriptors.len() + 2 <= MAX_DESCRIPTORS && self.open < self.window {
-            let Some(index) = self.to_open.pop_front() else { break };
-            let OpenedPartial { partial, existing, resume, known } = self.destination.partial(index)?;
+        for (index, opened) in next.iter().zip(self.destination.partials(&next)?) {
+            let OpenedPartial { partial, existing, resume, known } = opened;
             let prefix = resume.map(|Resume { length, digest }| Prefix { length, digest });
-            files.push(FileToWrite { index, compare: existing.is_some(), known, prefix });
+            files.push(FileToWrite { index: *index, compare: existing.is_some(), known, prefix });
             descriptors.push(partial);
             descriptors.extend(existing);
-            self.open += 1;
         }
+        self.open += files.len();
         Ok((!files.is_empty()).then_some((files, descriptors)))
     }
 
-    fn received(&mut self, counters: Counters, may_commit: &dyn Fn() -> bool) -> Result<Arrival, Failure> {
+    /// As many as the window has room for and one message can carry.
+    fn next_to_open(&mut self) -> Vec<u32> {
+        let room = self.window.saturating_sub(self.open);
+        let mut descriptors = 0;
+        let fitting = self.to_open.iter().take(room).take_while(|index| {
+            descriptors += self.destination.descriptors(**index);
+            descriptors <= MAX_DESCRIPTORS
+        });
+        let count = fitting.count();
+        self.to_open.drain(..count).collect()
+    }
+
+    fn received(&mut self, counters: Counters, may_commit: &MayCommit) -> Result<Arrival, Failure> {
         self.counters = counters;
         let totals = self
             .totals
@@ -182,5 +194,105 @@ impl Received {
         metrics.files("committed", self.committed - committed);
         metrics.files("skipped", self.skipped - skipped);
         self.counted = (received.max(bytes), self.counters.resent.max(resent), self.committed, self.skipped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+
+    use nixl_transfer_crds::WritePolicy;
+
+    use super::*;
+    use crate::{
+        digest, manifest,
+        protocol::{
+            HopId, StoredFile,
+            entry::{EntryKind, RelativePath, Time},
+        },
+        volume::{DestinationLocks, RunPlace, Volume, VolumeConfig},
+    };
+
+    const FILES: u32 = 300;
+    const HOP: HopId = HopId(0);
+
+    fn received(root: &Path, policy: WritePolicy) -> Received {
+        let config = VolumeConfig {
+            name: "data".into(),
+            path: root.into(),
+            read_only: false,
+            allowed_namespaces: vec!["*".into()],
+        };
+        let volume = Arc::new(Volume::open(&config).unwrap());
+        let lock = DestinationLocks::default().try_lock(&volume, "out").unwrap().expect("free");
+        let place = RunPlace { job_uid: "u".into(), run: 1, destination: "d".into(), node_uid: "n".into() };
+        let destination = Destination::open(&volume, "out", policy, &place, "a", Algorithm::Xxh3, lock);
+        Received { window: 200, ..Received::new(destination.unwrap(), Algorithm::Xxh3) }
+    }
+
+    fn manifest() -> FromWorker {
+        let time = Time { seconds: 1, nanoseconds: 0 };
+        let entry = |path: String, kind| Entry { path: RelativePath(path.into()), kind };
+        let mut entries = vec![entry(String::new(), EntryKind::Directory { mode: 0o755, mtime: time })];
+        entries.extend((0..FILES).map(|at| {
+            entry(format!("{at:03}"), EntryKind::File { size: 0, mode: 0o600, mtime: time, inode: at.into() })
+        }));
+        FromWorker::Manifest { hop: HOP, totals: Some(manifest::totals(&entries)), entries }
+    }
+
+    /// What one call after the other gives: indices, and how many descriptors came with them.
+    fn opened(received: &mut Received, held: &mut Vec<OwnedFd>) -> Vec<(Vec<u32>, usize)> {
+        let mut batches = Vec::new();
+        while let Some((files, descriptors)) = received.open_more().unwrap() {
+            batches.push((files.iter().map(|file| file.index).collect(), descriptors.len()));
+            held.extend(descriptors);
+        }
+        batches
+    }
+
+    #[test]
+    fn files_are_opened_in_order_as_far_as_window_and_messages_have_room() {
+        for (policy, in_a_message) in [(WritePolicy::Overwrite, 128), (WritePolicy::SkipIdentical, 64)] {
+            let directory = tempfile::Builder::new().prefix("nixl-transfer-receive-").tempdir().unwrap();
+            let out = directory.path().join("out");
+            fs::create_dir(&out).unwrap();
+            (0..FILES).for_each(|at| fs::write(out.join(format!("{at:03}")), "").unwrap());
+            let mut received = received(directory.path(), policy);
+            assert!(matches!(received.take(manifest(), &|| true).unwrap(), Arrival::Open));
+            let mut held = Vec::new();
+            let batches = opened(&mut received, &mut held);
+            let indices: Vec<u32> = batches.iter().flat_map(|(indices, _)| indices.clone()).collect();
+            assert_eq!(indices, (1..=200).collect::<Vec<_>>(), "as many as the window has room for");
+            for (indices, descriptors) in &batches {
+                assert!(indices.len() <= in_a_message && *descriptors <= MAX_DESCRIPTORS, "{batches:?}");
+            }
+            assert_eq!(batches.first().map(|(indices, _)| indices.len()), Some(in_a_message), "{policy:?}");
+            let names = fs::read_dir(directory.path().join(".nixl-transfer/u.1.d.n")).unwrap().count();
+            assert_eq!(names, 200 + 1, "and the journal");
+
+            let digest = digest::of(Algorithm::Xxh3, b"").bytes;
+            let files = [7, 3, 5].map(|index| StoredFile { index, digest: digest.clone(), identical: false });
+            for file in &files {
+                let partial = held_partial(&held, policy, file.index);
+                crate::volume::destination::attributes::set(
+                    partial,
+                    0o600,
+                    Time { seconds: 1, nanoseconds: 0 },
+                )
+                .unwrap();
+            }
+            let stored = FromWorker::Stored { hop: HOP, files: files.to_vec() };
+            assert!(matches!(received.take(stored, &|| true).unwrap(), Arrival::Open));
+            assert_eq!((received.committed, received.open), (3, 197));
+            let indices: Vec<_> = opened(&mut received, &mut held).into_iter().map(|batch| batch.0).collect();
+            assert_eq!(indices, [vec![201, 202, 203]], "as many as are over");
+            let inode = fs::metadata(out.join("002")).unwrap().ino();
+            assert_eq!(inode, fs::File::from(held_partial(&held, policy, 3)).metadata().unwrap().ino());
+        }
+    }
+
+    fn held_partial(held: &[OwnedFd], policy: WritePolicy, index: u32) -> OwnedFd {
+        let each = if policy == WritePolicy::SkipIdentical { 2 } else { 1 };
+        held[(index as usize - 1) * each].try_clone().unwrap()
     }
 }

@@ -1,12 +1,9 @@
 //! The sending side of a hop: walk the tree, take a seat in the run's worker, publish agent metadata, hand over manifest
 //! and open files, report.
 
-use std::{
-    os::fd::OwnedFd,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -154,9 +151,7 @@ async fn feed(hop: &Hop, seat: &mut Seat, tree: &SourceTree) -> Result<(), Failu
         while opened < files.len() && opened - consumed < window {
             let room = (window - (opened - consumed)).min(MAX_DESCRIPTORS);
             let batch = &files[opened..files.len().min(opened + room)];
-            let descriptors: Vec<OwnedFd> = tokio::task::block_in_place(|| {
-                batch.iter().map(|index| tree.open(*index)).collect::<Result<_, _>>()
-            })?;
+            let descriptors = tokio::task::block_in_place(|| tree.open(batch))?;
             let files =
                 batch.iter().map(|index| FileToRead { index: *index, known: tree.known(*index) }).collect();
             seat.send(ToWorker::Files { hop: seat.hop, files }, descriptors).await?;

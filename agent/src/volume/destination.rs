@@ -7,11 +7,12 @@ mod check;
 mod commit;
 mod directories;
 mod earlier;
+mod naming;
 mod parents;
 mod partials;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, WritePolicy};
 
@@ -20,8 +21,8 @@ use super::path::VolumePath;
 use super::place::{RunPlace, partial_name};
 use super::{DestinationLock, Memory, Volume};
 use crate::manifest;
+use crate::protocol::Failure;
 use crate::protocol::entry::{Entry, EntryKind, Totals};
-use crate::protocol::{Failure, StoredFile};
 use begin::Compared;
 pub use begin::OpenedPartial;
 pub use earlier::Resume;
@@ -37,7 +38,7 @@ pub struct Destination {
     policy: WritePolicy,
     algorithm: Algorithm,
     source_node: String,
-    journal: Journal,
+    journal: Mutex<Journal>,
     partials: Partials,
     entries: Vec<Entry>,
     /// Bytes of their paths and links.
@@ -93,6 +94,9 @@ pub enum Keep {
     All,
 }
 
+/// Whether a file may get its name now: asked by any thread, right before it does.
+pub type MayCommit<'a> = dyn Fn() -> bool + Sync + 'a;
+
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
@@ -130,7 +134,7 @@ impl Destination {
             policy,
             algorithm,
             source_node: source_node.to_owned(),
-            journal,
+            journal: Mutex::new(journal),
             partials,
             entries: Vec::new(),
             text: 0,
@@ -210,25 +214,12 @@ impl Destination {
         self.keep = keep;
     }
 
-    /// Gives a stored file its name, or leaves the identical one alone. `may_commit` is asked right before.
-    ///
-    /// # Errors
-    /// `AgentNotReady` when `may_commit` says no; `IntegrityError` when the partial is not what it should be;
-    /// `DestinationExists` when something has come to stand there; `IoError` when what was compared stands there no more.
-    pub fn commit(&mut self, file: &StoredFile, may_commit: &dyn Fn() -> bool) -> Result<Committed, Failure> {
-        self.commit_file(file, may_commit)
-    }
-
     /// When every file is committed: makes links, each asking `may_commit` right before, gives directories their modes
     /// and times, and syncs each directory that has changed, once. Gives the digest of what was moved.
     ///
     /// # Errors
     /// `IntegrityError` when a file is missing, else as [`Destination::commit`].
-    pub fn finish(
-        &mut self,
-        algorithm: Algorithm,
-        may_commit: &dyn Fn() -> bool,
-    ) -> Result<ContentDigest, Failure> {
+    pub fn finish(&mut self, algorithm: Algorithm, may_commit: &MayCommit) -> Result<ContentDigest, Failure> {
         let Some(totals) = self.totals else {
             return Err(Failure::new(Reason::IntegrityError, "the manifest never ended"));
         };
@@ -269,6 +260,11 @@ impl Destination {
             .ok_or_else(|| Failure::new(Reason::IntegrityError, format!("there is no entry {index}")))
     }
 
+    /// Every record is whole when it is let go, so a panic elsewhere leaves it good.
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn disagrees(&self, path: &VolumePath, what: &str) -> Failure {
         Failure::new(Reason::IntegrityError, format!("{} {what}", self.volume.place(path)))
     }
@@ -279,13 +275,13 @@ impl Drop for Destination {
         let mut kept = self.worth_keeping();
         if self.keep != Keep::All {
             for (_, path) in kept.drain() {
-                self.journal.append(&Record::Forgotten { path });
+                self.journal().append(&Record::Forgotten { path });
             }
         }
         let journal = match self.keep {
             Keep::Nothing => false,
-            Keep::Committed => self.policy == WritePolicy::FailIfExists && self.journal.is_useful(),
-            Keep::All => !kept.is_empty() || self.journal.is_useful(),
+            Keep::Committed => self.policy == WritePolicy::FailIfExists && self.journal().is_useful(),
+            Keep::All => !kept.is_empty() || self.journal().is_useful(),
         };
         // This attempt's own, whoever holds them: its worker is gone.
         for (index, state) in &self.files {

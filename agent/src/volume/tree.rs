@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::identity::Identity;
 use super::path::VolumePath;
-use super::{Memory, Volume, beneath};
+use super::{Memory, Volume, beneath, parallel};
 use crate::protocol::Failure;
 use crate::protocol::entry::{Entry, Time, Totals};
 
@@ -57,13 +57,19 @@ impl SourceTree {
         self.totals
     }
 
-    /// Opens a regular file of the manifest for reading.
+    /// Opens regular files of the manifest for reading, in that order.
     ///
     /// # Errors
-    /// `SourceChanged` when it is not the file that was walked any more, `IoError` when it cannot be read.
-    pub fn open(&self, index: u32) -> Result<OwnedFd, Failure> {
-        let handle = self.locate(index)?;
-        beneath::read_located(&handle).map_err(|error| beneath::failure("opening", &self.place(index), error))
+    /// `SourceChanged` when one is not the file that was walked any more, `IoError` when it cannot be read: of the first
+    /// of them with an error.
+    pub fn open(&self, indices: &[u32]) -> Result<Vec<OwnedFd>, Failure> {
+        parallel::each(indices, |index| {
+            let handle = self.locate(*index)?;
+            let opened = beneath::read_located(&handle);
+            opened.map_err(|error| beneath::failure("opening", &self.place(*index), error))
+        })
+        .into_iter()
+        .collect()
     }
 
     /// Has it know digests of files that were read before, by this algorithm.

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nixl_transfer_crds::{Algorithm, WritePolicy};
 use transfer_agent::protocol::entry::{Entry, EntryKind, RelativePath, Time};
@@ -22,6 +24,8 @@ const MTIME: Time = Time { seconds: 1_000_000_000, nanoseconds: 7 };
 const MODE: u32 = 0o640;
 /// Place of the file in the manifest.
 const INDEX: u32 = 2;
+/// As long as a file takes where threads are worth it.
+const SLOW: Duration = Duration::from_millis(20);
 const ALGORITHM: Algorithm = Algorithm::Xxh3;
 
 /// Where the file is to stand.
@@ -41,6 +45,10 @@ fn entries() -> Vec<Entry> {
 }
 
 fn begin(root: &Path, policy: WritePolicy) -> Result<Destination, Failure> {
+    begin_with(root, policy, entries())
+}
+
+fn begin_with(root: &Path, policy: WritePolicy, entries: Vec<Entry>) -> Result<Destination, Failure> {
     let config = VolumeConfig {
         name: "data".into(),
         path: root.into(),
@@ -51,18 +59,19 @@ fn begin(root: &Path, policy: WritePolicy) -> Result<Destination, Failure> {
     let lock = DestinationLocks::default().try_lock(&volume, "out")?.expect("a table of its own");
     let place = RunPlace { job_uid: "uid".into(), run: 1, destination: "d".into(), node_uid: "node".into() };
     let mut destination = Destination::open(&volume, "out", policy, &place, "a", ALGORITHM, lock)?;
-    destination.accept(entries(), Some(manifest::totals(&entries())))?;
+    let totals = manifest::totals(&entries);
+    destination.accept(entries, Some(totals))?;
     Ok(destination)
 }
 
 /// What a worker does with what it gets, up to where the file could be committed.
-fn store(destination: &mut Destination, opened: OpenedPartial) -> Result<StoredFile, Failure> {
+fn store(destination: &mut Destination, index: u32, opened: OpenedPartial) -> Result<StoredFile, Failure> {
     let digest = digest::of(ALGORITHM, NEW).bytes;
     if let Some(existing) = opened.existing {
         let mut standing = Vec::new();
         File::from(existing).read_to_end(&mut standing).unwrap();
         if standing == NEW {
-            return Ok(StoredFile { index: INDEX, digest, identical: true });
+            return Ok(StoredFile { index, digest, identical: true });
         }
     }
     let mut partial = File::from(opened.partial);
@@ -72,32 +81,81 @@ fn store(destination: &mut Destination, opened: OpenedPartial) -> Result<StoredF
         partial.write_all(&NEW[have..CHECKPOINT]).unwrap();
         partial.sync_data().unwrap();
         let digest = digest::of(ALGORITHM, &NEW[..CHECKPOINT]).bytes;
-        destination.durable(INDEX, CHECKPOINT as u64, &digest)?;
+        destination.durable(index, CHECKPOINT as u64, &digest)?;
     }
     partial.write_all(&NEW[have.max(CHECKPOINT)..]).unwrap();
     attributes::set(&partial, MODE, MTIME).unwrap();
     partial.sync_all().unwrap();
-    Ok(StoredFile { index: INDEX, digest, identical: false })
+    Ok(StoredFile { index, digest, identical: false })
 }
 
 /// A whole attempt, but for its removing what it does not need any more.
 pub fn attempt(root: &Path, policy: WritePolicy) -> Result<Destination, Failure> {
     let mut destination = begin(root, policy)?;
-    let opened = destination.partial(INDEX)?;
+    let opened = destination.partials(&[INDEX])?.remove(0);
     finish(&mut destination, opened)?;
     Ok(destination)
 }
 
 fn finish(destination: &mut Destination, opened: OpenedPartial) -> Result<(), Failure> {
-    let stored = store(destination, opened)?;
-    destination.commit(&stored, &|| true)?;
+    let stored = store(destination, INDEX, opened)?;
+    destination.commit(&[stored], &|| true, |_| {})?;
+    destination.finish(ALGORITHM, &|| true).map(drop)
+}
+
+/// Files of a report that several threads commit.
+pub const MANY: u32 = 6;
+
+/// Where one of many is to stand.
+pub fn one_of_many(root: &Path, at: u32) -> PathBuf {
+    root.join(format!("out/{}/{at:02}", at % 2))
+}
+
+/// The manifest of many files in two directories, and where the files are in it.
+fn many() -> (Vec<Entry>, Vec<u32>) {
+    let entry = |path: &str, kind| Entry { path: RelativePath(path.into()), kind };
+    let mut entries = vec![entry("", EntryKind::Directory { mode: 0o755, mtime: MTIME })];
+    for directory in 0..2 {
+        entries.push(entry(&directory.to_string(), EntryKind::Directory { mode: 0o755, mtime: MTIME }));
+        for at in (0..MANY).filter(|at| at % 2 == directory) {
+            let kind = EntryKind::File { size: NEW.len() as u64, mode: MODE, mtime: MTIME, inode: at.into() };
+            entries.push(entry(&format!("{directory}/{at:02}"), kind));
+        }
+    }
+    let files = (0..).zip(&entries).filter(|(_, entry)| matches!(entry.kind, EntryKind::File { .. }));
+    let files = files.map(|(index, _)| index).collect();
+    (entries, files)
+}
+
+/// An attempt up to where its files are to be committed, which it reports all at once.
+pub fn store_many(root: &Path, policy: WritePolicy) -> Result<(Destination, Vec<StoredFile>), Failure> {
+    let (entries, files) = many();
+    let mut destination = begin_with(root, policy, entries)?;
+    let mut stored = Vec::new();
+    for (index, opened) in files.iter().zip(destination.partials(&files)?) {
+        believable(&opened);
+        stored.push(store(&mut destination, *index, opened)?);
+    }
+    Ok((destination, stored))
+}
+
+/// The rest of it. The first file takes so long that threads are started for the others, as where a server is far away.
+pub fn commit_many(destination: &mut Destination, stored: &[StoredFile]) -> Result<(), Failure> {
+    let first = AtomicBool::new(true);
+    let may_commit = || {
+        if first.swap(false, Ordering::Relaxed) {
+            std::thread::sleep(SLOW);
+        }
+        true
+    };
+    destination.commit(stored, &may_commit, |_| {})?;
     destination.finish(ALGORITHM, &|| true).map(drop)
 }
 
 /// An attempt that ends right after it has made a beginning durable and has written a little more.
 pub fn broken_off(root: &Path, policy: WritePolicy) {
     let mut destination = begin(root, policy).unwrap();
-    let mut partial = File::from(destination.partial(INDEX).unwrap().partial);
+    let mut partial = File::from(destination.partials(&[INDEX]).unwrap().remove(0).partial);
     partial.write_all(&NEW[..8]).unwrap();
     partial.sync_data().unwrap();
     destination.durable(INDEX, 8, &digest::of(ALGORITHM, &NEW[..8]).bytes).unwrap();
@@ -105,11 +163,28 @@ pub fn broken_off(root: &Path, policy: WritePolicy) {
     destination.keep(Keep::All);
 }
 
-/// The attempt after a kill. What the journal says must be true of the disk; then the attempt must come to its end. Gives
-/// what it could go on from.
+/// The attempt after a kill, which must come to its end. Gives what it could go on from.
 pub fn next_attempt(root: &Path, policy: WritePolicy) -> Result<Option<u64>, Failure> {
     let mut destination = begin(root, policy)?;
-    let opened = destination.partial(INDEX)?;
+    let opened = destination.partials(&[INDEX])?.remove(0);
+    believable(&opened);
+    let resumed = opened.resume.as_ref().map(|resume| resume.length);
+    finish(&mut destination, opened)?;
+    drop(destination);
+    assert_eq!(fs::read(file(root)).unwrap(), NEW);
+    assert_eq!(fs::read_link(root.join("out/link")).unwrap(), Path::new("d/file"));
+    nothing_is_left(root);
+    Ok(resumed)
+}
+
+/// No partial file, no journal.
+pub fn nothing_is_left(root: &Path) {
+    let left: Vec<_> = fs::read_dir(root.join(".nixl-transfer")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// What the journal says of a partial file must be true of the disk.
+fn believable(opened: &OpenedPartial) {
     if let Some(Resume { length, digest }) = &opened.resume {
         let mut there = Vec::new();
         File::from(opened.partial.try_clone().unwrap()).read_to_end(&mut there).unwrap();
@@ -117,12 +192,4 @@ pub fn next_attempt(root: &Path, policy: WritePolicy) -> Result<Option<u64>, Fai
         assert_eq!(digest::of(ALGORITHM, &there).bytes, *digest, "the journal claims what is not there");
         assert!(NEW.starts_with(&there));
     }
-    let resumed = opened.resume.as_ref().map(|resume| resume.length);
-    finish(&mut destination, opened)?;
-    drop(destination);
-    assert_eq!(fs::read(file(root)).unwrap(), NEW);
-    assert_eq!(fs::read_link(root.join("out/link")).unwrap(), Path::new("d/file"));
-    let left: Vec<_> = fs::read_dir(root.join(".nixl-transfer")).unwrap().collect();
-    assert!(left.is_empty(), "{left:?}");
-    Ok(resumed)
 }

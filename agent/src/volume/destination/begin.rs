@@ -1,5 +1,6 @@
 //! A file is begun, or gone on with, and what is durable of it is told. Does I/O.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 
 use nixl_transfer_crds::{Reason, WritePolicy};
@@ -14,6 +15,7 @@ use crate::protocol::entry::{EntryKind, Time};
 use crate::volume::beneath;
 use crate::volume::identity::{self, Identity};
 use crate::volume::journal::Record;
+use crate::volume::parallel;
 use crate::volume::path::VolumePath;
 
 /// A file at the destination that may turn out to have the same content.
@@ -38,18 +40,49 @@ pub struct OpenedPartial {
 }
 
 impl Destination {
-    /// The partial file for an entry, with what there is of it already. Once per file.
+    /// The partial files for entries, in their order, with what there is of each already. Once per file.
     ///
     /// # Errors
-    /// `DestinationBusy` while an earlier attempt's worker still holds it, and what the file system says.
-    pub fn partial(&mut self, index: u32) -> Result<OpenedPartial, Failure> {
-        let (path, size) = self.file(index)?;
-        if self.files.contains_key(&index) {
-            return Err(Failure::new(
-                Reason::IoError,
-                format!("{} was begun before", self.volume.place(&path)),
-            ));
+    /// `DestinationBusy` while an earlier attempt's worker still holds one, and what the file system says: of the first
+    /// entry with an error.
+    pub fn partials(&mut self, indices: &[u32]) -> Result<Vec<OpenedPartial>, Failure> {
+        self.beginnable(indices)?;
+        let results = parallel::each(indices, |index| self.begin(*index));
+        let mut opened = Vec::with_capacity(indices.len());
+        let mut failure = None;
+        for (index, result) in indices.iter().zip(results) {
+            match result {
+                // Also of those after a failure: their partial files are this attempt's to remove.
+                Ok((partial, state)) => {
+                    self.files.insert(*index, state);
+                    opened.push(partial);
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
         }
+        failure.map_or(Ok(opened), Err)
+    }
+
+    /// How many descriptors [`Destination::partials`] gives for an entry at most.
+    pub fn descriptors(&self, index: u32) -> usize {
+        1 + usize::from(self.is_compared(index))
+    }
+
+    fn beginnable(&self, indices: &[u32]) -> Result<(), Failure> {
+        let mut names = HashSet::new();
+        for index in indices {
+            let (path, _) = self.file(*index)?;
+            // Two paths may have one partial file, when somebody wants them to: whoever is second finds it held.
+            if self.files.contains_key(index) || !names.insert(self.partial_name(*index)?) {
+                let message = format!("{} was begun before", self.volume.place(&path));
+                return Err(Failure::new(Reason::IoError, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&self, index: u32) -> Result<(OpenedPartial, FileState), Failure> {
+        let (path, size) = self.file(index)?;
         let name = self.partial_name(index)?;
         let mut resume = self.earlier.get(&index).and_then(|earlier| earlier.resume.clone());
         let resumed = match &resume {
@@ -71,8 +104,8 @@ impl Destination {
         let known = file.zip(self.memory.as_ref());
         let known = known.and_then(|(file, memory)| memory.known(&file, self.algorithm));
         let compared = file.map(|file| Compared { file, since });
-        self.files.insert(index, FileState::Partial { inode, durable: resume.is_some(), compared });
-        Ok(OpenedPartial { partial, existing, resume, known })
+        let state = FileState::Partial { inode, durable: resume.is_some(), compared };
+        Ok((OpenedPartial { partial, existing, resume, known }, state))
     }
 
     /// Whether the file was begun and is not committed yet.
@@ -103,7 +136,7 @@ impl Destination {
             && let Some(source) = earlier::source_file(entry)
         {
             let (path, digest) = (entry.path.0.clone(), digest.to_vec());
-            self.journal.append(&Record::Durable { path, source, length, digest });
+            self.journal().append(&Record::Durable { path, source, length, digest });
         }
         if let Some(FileState::Partial { durable, .. }) = self.files.get_mut(&index) {
             *durable = length > 0;
@@ -112,9 +145,9 @@ impl Destination {
     }
 
     /// Takes back what the journal says of an entry's partial file. To be done before that is no longer true.
-    pub(super) fn forget(&mut self, index: u32) {
+    pub(super) fn forget(&self, index: u32) {
         if let Some(entry) = self.entries.get(index as usize) {
-            self.journal.append(&Record::Forgotten { path: entry.path.0.clone() });
+            self.journal().append(&Record::Forgotten { path: entry.path.0.clone() });
         }
     }
 
@@ -128,9 +161,7 @@ impl Destination {
         path: &VolumePath,
         size: u64,
     ) -> Result<Option<(OwnedFd, Identity)>, Failure> {
-        let page = self.page(index);
-        let stood = self.stood.get(index as usize).is_some_and(|stood| *stood);
-        if !stood || (self.policy != WritePolicy::SkipIdentical && page.is_none()) {
+        if !self.is_compared(index) {
             return Ok(None);
         }
         let (handle, stat) = match beneath::locate(self.volume.root(), path) {
@@ -139,13 +170,20 @@ impl Destination {
             Err(error) => return Err(self.volume.failure("opening", path, error)),
         };
         let identity = Identity::of(&stat);
-        let ours = page.is_some_and(|page| page.is_ours(&identity)) && self.has_attributes(index, &stat);
+        let ours =
+            self.page(index).is_some_and(|page| page.is_ours(&identity)) && self.has_attributes(index, &stat);
         let wanted = self.policy == WritePolicy::SkipIdentical || ours;
         if beneath::kind(&stat) != FileType::RegularFile || identity.size != size || !wanted {
             return Ok(None);
         }
         let opened = beneath::read_located(&handle);
         opened.map(|file| Some((file, identity))).map_err(|error| self.volume.failure("opening", path, error))
+    }
+
+    /// Whether what stands at an entry's place may turn out to be what is to stand there.
+    fn is_compared(&self, index: u32) -> bool {
+        let stood = self.stood.get(index as usize).is_some_and(|stood| *stood);
+        stood && (self.policy == WritePolicy::SkipIdentical || self.page(index).is_some())
     }
 
     /// Whether a file has the mode and time that the manifest says of an entry.

@@ -7,7 +7,7 @@ use nixl_transfer_crds::{Reason, WritePolicy};
 
 use super::parents::DirectoryId;
 use super::partials::LINK;
-use super::{Destination, attributes};
+use super::{Destination, MayCommit, attributes};
 use crate::manifest::MODE_MASK;
 use crate::protocol::Failure;
 use crate::protocol::entry::EntryKind;
@@ -48,7 +48,7 @@ impl Destination {
         // Its owner must be able to fill it; the exact mode comes when it is full.
         let made = mkdirat(&above.directory, name, Mode::from_raw_mode((mode & MODE_MASK) | 0o700));
         match made {
-            Ok(()) => self.touch(&parent, above.id),
+            Ok(()) => self.touch(parent, above.id),
             Err(Errno::EXIST) => match beneath::look(self.volume.root(), path).map_err(fail)? {
                 Some(stat) if beneath::kind(&stat) == FileType::Directory => Ok(()),
                 _ => {
@@ -64,7 +64,7 @@ impl Destination {
     }
 
     /// Makes the tree's symbolic links, each under another name first, so that its own name is never missing.
-    pub(super) fn make_links(&mut self, may_commit: &dyn Fn() -> bool) -> Result<(), Failure> {
+    pub(super) fn make_links(&mut self, may_commit: &MayCommit) -> Result<(), Failure> {
         let mut links = Vec::new();
         for (index, entry) in (0_u32..).zip(&self.entries) {
             if let EntryKind::Link { target } = &entry.kind {
@@ -82,7 +82,7 @@ impl Destination {
         index: u32,
         path: &VolumePath,
         target: &[u8],
-        may_commit: &dyn Fn() -> bool,
+        may_commit: &MayCommit,
     ) -> Result<(), Failure> {
         let fail = |error| self.volume.failure("making the link", path, error);
         if let Some((says, standing)) = self.says(path)?
@@ -95,7 +95,8 @@ impl Destination {
         self.partials.unlink(LINK);
         symlinkat(target, &self.partials.directory, LINK).map_err(fail)?;
         let made = statat(&self.partials.directory, LINK, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
-        self.rename(LINK, index, path, &Identity::of(&made), may_commit).map(drop)
+        let named = self.name(LINK, index, path, &Identity::of(&made), may_commit)?;
+        self.touch(named.parent, named.id)
     }
 
     /// What the symbolic link at a place says, when one stands there, and which one it is.

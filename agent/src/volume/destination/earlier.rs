@@ -61,7 +61,7 @@ impl Destination {
         forgotten.extend(book.pages.into_iter().filter_map(|(path, page)| page.durable.map(|_| path)));
         // Said before it is done: a journal never claims what is not there.
         for path in forgotten {
-            self.journal.append(&Record::Forgotten { path });
+            self.journal().append(&Record::Forgotten { path });
         }
         self.partials.sweep(&kept);
         Ok(())

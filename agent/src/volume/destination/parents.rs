@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Stat, fstat};
 use rustix::io::Errno;
@@ -37,20 +37,37 @@ pub(super) struct Parent {
 
 /// The ones used last, newest in front.
 #[derive(Debug, Default)]
-pub(super) struct Parents(VecDeque<(VolumePath, Parent)>);
+pub(super) struct Parents(Mutex<VecDeque<(VolumePath, Parent)>>);
 
 impl Parents {
-    pub(super) fn open(&mut self, root: BorrowedFd<'_>, path: &VolumePath) -> Result<Parent, Errno> {
-        if let Some(at) = self.0.iter().position(|(known, _)| known == path) {
-            let found = self.0.remove(at).ok_or(Errno::NOENT)?;
-            let parent = found.1.clone();
-            self.0.push_front(found);
-            return Ok(parent);
+    pub(super) fn open(&self, root: BorrowedFd<'_>, path: &VolumePath) -> Result<Parent, Errno> {
+        if let Some(known) = used(&mut self.lock(), path) {
+            return Ok(known);
         }
+        // Not under the lock: the others need not wait for this way down.
         let directory = beneath::directory(root, path)?;
         let parent = Parent { id: DirectoryId::of(&fstat(&directory)?), directory: Arc::new(directory) };
-        self.0.truncate(MOST - 1);
-        self.0.push_front((path.clone(), parent.clone()));
+        let mut open = self.lock();
+        // Another may have been faster, and all are to put their files into the same one.
+        if let Some(known) = used(&mut open, path) {
+            return Ok(known);
+        }
+        open.truncate(MOST - 1);
+        open.push_front((path.clone(), parent.clone()));
         Ok(parent)
     }
+
+    /// What a panic elsewhere leaves is at worst one directory less.
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(VolumePath, Parent)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The directory of that path, if it is open; it is the newest then.
+fn used(open: &mut VecDeque<(VolumePath, Parent)>, path: &VolumePath) -> Option<Parent> {
+    let at = open.iter().position(|(known, _)| known == path)?;
+    let found = open.remove(at)?;
+    let parent = found.1.clone();
+    open.push_front(found);
+    Some(parent)
 }

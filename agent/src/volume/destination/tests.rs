@@ -3,10 +3,12 @@
 mod commits;
 mod ends;
 mod hostile;
+mod many;
 mod refusals;
 mod resume;
 
 use super::*;
+use crate::protocol::StoredFile;
 use crate::protocol::entry::{RelativePath, Time};
 use crate::volume::{DestinationLocks, Left, VolumeConfig};
 use nixl_transfer_crds::names::RESERVED_DIRECTORY;
@@ -83,7 +85,7 @@ impl Fixture {
         let mut outcomes = Vec::new();
         for index in indices {
             let stored = store(&mut destination, index, content)?;
-            outcomes.push(destination.commit(&stored, &|| true)?);
+            outcomes.push(destination.commit_one(&stored, &|| true)?);
         }
         destination.finish(Algorithm::Xxh3, &|| true)?;
         Ok(outcomes)
@@ -126,6 +128,19 @@ impl Fixture {
             return Vec::new();
         };
         tasks.map(|task| task.unwrap().path()).collect()
+    }
+}
+
+/// One file at a time, where no more is asked for.
+impl Destination {
+    fn partial(&mut self, index: u32) -> Result<OpenedPartial, Failure> {
+        self.partials(&[index]).map(|mut opened| opened.remove(0))
+    }
+
+    fn commit_one(&mut self, file: &StoredFile, may_commit: &MayCommit) -> Result<Committed, Failure> {
+        let mut outcome = None;
+        self.commit(std::slice::from_ref(file), may_commit, |committed| outcome = Some(committed))?;
+        Ok(outcome.expect("told when it is done"))
     }
 }
 

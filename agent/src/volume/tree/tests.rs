@@ -72,9 +72,27 @@ fn index(tree: &SourceTree, name: &[u8]) -> u32 {
     u32::try_from(tree.entries().iter().position(|entry| entry.path.0 == name).unwrap()).unwrap()
 }
 
+#[test]
+fn files_are_opened_in_the_order_that_is_asked_for_and_the_first_failure_is_told() {
+    let fixture = Fixture::new();
+    (0..20).for_each(|at| drop(fixture.write(format!("d/{at:02}"), &format!("{at}"))));
+    let tree = fixture.walk("d").unwrap();
+    let indices: Vec<u32> = (1..=20).rev().collect();
+    let texts = tree.open(&indices).unwrap().into_iter().map(|file| {
+        let mut text = String::new();
+        File::from(file).read_to_string(&mut text).unwrap();
+        text
+    });
+    assert_eq!(texts.collect::<Vec<_>>(), (0..20).rev().map(|at| at.to_string()).collect::<Vec<_>>());
+    fs::remove_file(fixture.path("d/03")).unwrap();
+    fs::remove_file(fixture.path("d/05")).unwrap();
+    let failure = tree.open(&(1..=20).collect::<Vec<_>>()).unwrap_err();
+    assert!(failure.reason == Reason::SourceChanged && failure.message.contains("d/03"), "{failure}");
+}
+
 fn read(tree: &SourceTree, index: u32) -> String {
     let mut text = String::new();
-    File::from(tree.open(index).unwrap()).read_to_string(&mut text).unwrap();
+    File::from(tree.open(&[index]).unwrap().remove(0)).read_to_string(&mut text).unwrap();
     text
 }
 
@@ -118,8 +136,8 @@ fn a_tree_comes_sorted_with_modes_times_links_and_any_names() {
     assert!(matches!(&tree.entries()[5].kind, EntryKind::Link { target } if target.0 == b"../a-b"));
     assert_eq!(tree.totals(), Totals { entries: 10, files: 3, bytes: 9 });
     assert_eq!(read(&tree, 9), "odd");
-    assert_eq!(tree.open(5).unwrap_err().reason, Reason::IoError, "a link is not opened");
-    assert_eq!(tree.open(99).unwrap_err().reason, Reason::IoError);
+    assert_eq!(tree.open(&[5]).unwrap_err().reason, Reason::IoError, "a link is not opened");
+    assert_eq!(tree.open(&[99]).unwrap_err().reason, Reason::IoError);
     crate::manifest::check(tree.entries(), tree.totals()).expect("the other end takes what this end makes");
 }
 
@@ -132,7 +150,7 @@ fn a_file_alone_is_one_entry_without_a_name() {
     assert_eq!(read(&tree, 0), "alone");
     crate::manifest::check(tree.entries(), tree.totals()).unwrap();
     fs::remove_file(fixture.path("in/file")).unwrap();
-    assert_eq!(tree.open(0).unwrap_err().reason, Reason::SourceChanged);
+    assert_eq!(tree.open(&[0]).unwrap_err().reason, Reason::SourceChanged);
 }
 
 #[test]
@@ -250,9 +268,9 @@ fn changes_are_seen_whatever_they_touch() {
         let path = fixture.write("in/file", "123");
         let tree = fixture.walk("in").unwrap();
         let at = index(&tree, b"file");
-        tree.open(at).unwrap();
+        tree.open(&[at]).unwrap();
         change(&path);
-        let failure = tree.open(at).unwrap_err();
+        let failure = tree.open(&[at]).unwrap_err();
         assert_eq!(failure.reason, Reason::SourceChanged, "{failure}");
         assert!(
             failure.message.contains(words) && failure.message.contains("in/file in volume data"),
@@ -269,7 +287,7 @@ fn a_directory_swapped_for_a_link_is_not_followed() {
     let tree = fixture.walk("in").unwrap();
     fs::rename(fixture.path("in/d"), fixture.path("moved")).unwrap();
     symlink("../elsewhere", fixture.path("in/d")).unwrap();
-    assert_eq!(tree.open(index(&tree, b"d/file")).unwrap_err().reason, Reason::SourceChanged);
+    assert_eq!(tree.open(&[index(&tree, b"d/file")]).unwrap_err().reason, Reason::SourceChanged);
 }
 
 #[test]
@@ -303,7 +321,7 @@ fn a_file_that_was_read_before_is_known_until_it_changes() {
     assert_eq!(other.known(1), None);
     assert_eq!(fixture.walk("in").unwrap().known(1), None, "without a memory");
     fs::write(&path, "shorter").unwrap();
-    assert!(tree.open(1).is_err(), "which is asked together with what is known");
+    assert!(tree.open(&[1]).is_err(), "which is asked together with what is known");
     // What was read of it may be of before or of after.
     tree.remember(1, &[3]);
     fs::write(&path, large.replace('x', "y")).unwrap();

@@ -1,8 +1,8 @@
 //! What a transfer leaves behind, and what it does not.
 
 use super::*;
-use std::cell::Cell;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 fn attributes_of(path: &Path) -> (u32, i64, i64) {
@@ -30,7 +30,7 @@ fn a_tree_arrives_with_modes_times_links_and_empty_directories() {
         let out = fixture.path("deep/er/out");
         let name = if index == 2 { "d/f" } else { "g" };
         assert!(!out.join(name).exists(), "no name before the commit");
-        assert_eq!(destination.commit(&stored, &|| true).unwrap(), Committed::Replaced);
+        assert_eq!(destination.commit_one(&stored, &|| true).unwrap(), Committed::Replaced);
         assert_eq!(fs::read_to_string(out.join(name)).unwrap(), "data");
     }
     let digest = destination.finish(Algorithm::Xxh3, &|| true).unwrap();
@@ -58,7 +58,7 @@ fn a_file_alone_is_put_at_its_path_and_its_digest_is_its_contents() {
     let fixture = Fixture::new();
     let mut destination = fixture.accept("new/name", WritePolicy::FailIfExists, &[file("", 4)]).unwrap();
     let stored = store(&mut destination, 0, "data").unwrap();
-    destination.commit(&stored, &|| true).unwrap();
+    destination.commit_one(&stored, &|| true).unwrap();
     assert_eq!(
         destination.finish(Algorithm::Xxh3, &|| true).unwrap(),
         crate::digest::of(Algorithm::Xxh3, b"data")
@@ -124,7 +124,7 @@ fn a_file_that_changed_since_it_was_compared_is_left_to_the_next_attempt() {
     let later = UNIX_EPOCH + Duration::from_secs(2_000_000_000);
     File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
     // The source need not have sent what both had, so nothing else is there to take the name.
-    let failure = destination.commit(&stored, &|| true).unwrap_err();
+    let failure = destination.commit_one(&stored, &|| true).unwrap_err();
     assert!(failure.reason.is_retryable() && failure.message.contains("changed"), "{failure}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "else");
 }
@@ -136,10 +136,10 @@ fn the_fence_is_asked_right_before_the_rename_and_obeyed() {
     let entries = [directory("", 0o755), file("f", 4), link("l", "f")];
     let mut destination = fixture.accept("out", WritePolicy::Overwrite, &entries).unwrap();
     let mut stored = store(&mut destination, 1, "data").unwrap();
-    let asked = Cell::new(0);
+    let asked = AtomicU32::new(0);
     let partial = fixture.partial("f");
     let fence = |answer: bool| {
-        asked.set(asked.get() + 1);
+        asked.fetch_add(1, Ordering::Relaxed);
         assert_eq!(fs::read_to_string(&path).unwrap(), "former");
         let stat = fs::metadata(&partial).unwrap();
         assert_eq!((stat.len(), stat.mode() & 0o7777), (4, 0o640), "nothing is left to do but the rename");
@@ -147,15 +147,15 @@ fn the_fence_is_asked_right_before_the_rename_and_obeyed() {
     };
 
     stored.identical = true;
-    assert_eq!(destination.commit(&stored, &|| fence(true)).unwrap_err().reason, Reason::IntegrityError);
+    assert_eq!(destination.commit_one(&stored, &|| fence(true)).unwrap_err().reason, Reason::IntegrityError);
     stored.identical = false;
-    assert_eq!(asked.get(), 0, "what is refused anyway is not asked about");
-    let failure = destination.commit(&stored, &|| fence(false)).unwrap_err();
+    assert_eq!(asked.load(Ordering::Relaxed), 0, "what is refused anyway is not asked about");
+    let failure = destination.commit_one(&stored, &|| fence(false)).unwrap_err();
     assert!(failure.reason == Reason::AgentNotReady && failure.message.contains("Lease"), "{failure}");
-    assert_eq!((asked.get(), fs::read_to_string(&path).unwrap().as_str()), (1, "former"));
-    destination.commit(&stored, &|| fence(true)).unwrap();
-    assert_eq!((asked.get(), fs::read_to_string(&path).unwrap().as_str()), (2, "data"));
-    assert!(destination.commit(&stored, &|| true).is_err(), "once per file");
+    assert_eq!((asked.load(Ordering::Relaxed), fs::read_to_string(&path).unwrap().as_str()), (1, "former"));
+    destination.commit_one(&stored, &|| fence(true)).unwrap();
+    assert_eq!((asked.load(Ordering::Relaxed), fs::read_to_string(&path).unwrap().as_str()), (2, "data"));
+    assert!(destination.commit_one(&stored, &|| true).is_err(), "once per file");
 
     assert_eq!(destination.finish(Algorithm::Xxh3, &|| false).unwrap_err().reason, Reason::AgentNotReady);
     assert!(!fs::exists(path.with_file_name("l")).unwrap(), "links are commits too");
@@ -169,7 +169,7 @@ fn partial_files_go_with_the_destination() {
     let entries = [directory("", 0o755), file("a", 4), file("b", 4)];
     let mut destination = fixture.accept("out", WritePolicy::Overwrite, &entries).unwrap();
     let stored = store(&mut destination, 1, "data").unwrap();
-    destination.commit(&stored, &|| true).unwrap();
+    destination.commit_one(&stored, &|| true).unwrap();
     let held = destination.partial(2).unwrap().partial;
     assert!(fixture.partial("b").exists());
     assert!(destination.partial(2).is_err(), "once per file");

@@ -93,7 +93,7 @@ fn of_what_is_committed_the_journal_is_kept() {
     let fixture = Fixture::new();
     let mut destination = fixture.accept("out", OVERWRITE, &tree()).unwrap();
     let stored = store(&mut destination, 1, "data").unwrap();
-    destination.commit(&stored, &|| true).unwrap();
+    destination.commit_one(&stored, &|| true).unwrap();
     destination.keep(Keep::All);
     drop(destination);
     assert_eq!(names(&fixture), ["journal"]);
@@ -105,7 +105,7 @@ fn where_nothing_may_exist_even_an_attempt_that_is_not_built_upon_leaves_what_it
         let fixture = Fixture::new();
         let mut destination = fixture.accept("out", policy, &tree()).unwrap();
         let stored = store(&mut destination, 1, "data").unwrap();
-        destination.commit(&stored, &|| true).unwrap();
+        destination.commit_one(&stored, &|| true).unwrap();
         drop(begin(&mut destination, 2));
         destination.keep(Keep::Committed);
         drop(destination);

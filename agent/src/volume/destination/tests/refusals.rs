@@ -89,7 +89,7 @@ fn fail_if_exists_holds_for_what_appears_meanwhile() {
     let mut destination = fixture.accept("out", WritePolicy::FailIfExists, &[file("", 4)]).unwrap();
     let stored = store(&mut destination, 0, "data").unwrap();
     fixture.write("out", "first");
-    assert_eq!(destination.commit(&stored, &|| true).unwrap_err().reason, Reason::DestinationExists);
+    assert_eq!(destination.commit_one(&stored, &|| true).unwrap_err().reason, Reason::DestinationExists);
     assert_eq!(fs::read_to_string(fixture.path("out")).unwrap(), "first");
 }
 
@@ -100,10 +100,10 @@ fn a_directory_or_a_link_that_appears_meanwhile() {
     let mut destination = fixture.accept("out", WritePolicy::Overwrite, &entries).unwrap();
     let (f, g) = (store(&mut destination, 2, "data").unwrap(), store(&mut destination, 3, "data").unwrap());
     fs::create_dir(fixture.path("out/g")).unwrap();
-    assert_eq!(destination.commit(&g, &|| true).unwrap_err().reason, Reason::DestinationExists);
+    assert_eq!(destination.commit_one(&g, &|| true).unwrap_err().reason, Reason::DestinationExists);
     fs::remove_dir(fixture.path("out/d")).unwrap();
     symlink("../../outside", fixture.path("out/d")).unwrap();
-    assert_eq!(destination.commit(&f, &|| true).unwrap_err().reason, Reason::InvalidPath);
+    assert_eq!(destination.commit_one(&f, &|| true).unwrap_err().reason, Reason::InvalidPath);
     assert_eq!(fs::read_dir(fixture.directory.path().join("outside")).unwrap().count(), 0);
 }
 
@@ -118,7 +118,7 @@ fn a_directory_that_is_moved_away_meanwhile() {
         let mut destination = fixture.accept(path, WritePolicy::Overwrite, entries).unwrap();
         for index in destination.file_indices().collect::<Vec<_>>() {
             let stored = store(&mut destination, index, "data").unwrap();
-            destination.commit(&stored, &|| true).unwrap();
+            destination.commit_one(&stored, &|| true).unwrap();
             fs::rename(fixture.path(name), fixture.path("elsewhere")).unwrap();
             fs::create_dir(fixture.path(name)).unwrap();
             if described && index == 2 {
@@ -190,21 +190,21 @@ fn what_a_worker_says_is_checked() {
     assert!(destination.partial(0).is_err() && destination.partial(9).is_err(), "no files");
 
     let short = store(&mut destination, 1, "dat").unwrap();
-    let failure = destination.commit(&short, &|| true).unwrap_err();
+    let failure = destination.commit_one(&short, &|| true).unwrap_err();
     assert!(failure.reason == Reason::IntegrityError && failure.message.contains("3 bytes"), "{failure}");
     let unknown = StoredFile { index: 3, ..short.clone() };
-    assert_eq!(destination.commit(&unknown, &|| true).unwrap_err().reason, Reason::IntegrityError);
+    assert_eq!(destination.commit_one(&unknown, &|| true).unwrap_err().reason, Reason::IntegrityError);
 
     let mode = store(&mut destination, 2, "data").unwrap();
     let partial = fixture.partial("b");
     fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
-    assert_eq!(destination.commit(&mode, &|| true).unwrap_err().reason, Reason::IntegrityError);
+    assert_eq!(destination.commit_one(&mode, &|| true).unwrap_err().reason, Reason::IntegrityError);
     // Held open, so that its inode's number is not given to the next file.
     let held = File::open(&partial).unwrap();
     fs::remove_file(&partial).unwrap();
     fs::write(&partial, "evil").unwrap();
     fs::set_permissions(&partial, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
-    assert!(destination.commit(&mode, &|| true).is_err(), "another file under the partial's name");
+    assert!(destination.commit_one(&mode, &|| true).is_err(), "another file under the partial's name");
     drop(held);
     assert!(!fixture.path("out/a").exists() && !fixture.path("out/b").exists());
 }

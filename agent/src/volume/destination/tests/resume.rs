@@ -58,7 +58,7 @@ fn a_beginning_is_gone_on_with_only_for_the_very_file_that_it_is_of() {
             partial.write_all(b"done").unwrap();
             attributes::set(&partial, 0o640, OLD).unwrap();
             let stored = StoredFile { index: 0, digest: digest_of("begundone"), identical: false };
-            assert_eq!(destination.commit(&stored, &|| true).unwrap(), Committed::Replaced);
+            assert_eq!(destination.commit_one(&stored, &|| true).unwrap(), Committed::Replaced);
             assert_eq!(fs::read_to_string(fixture.path("out")).unwrap(), "begundone");
         }
         drop(opened);
@@ -153,7 +153,7 @@ fn committed(fixture: &Fixture, policy: WritePolicy, entries: &[Entry], content:
     let mut destination = fixture.accept("out", policy, entries).unwrap();
     for index in destination.file_indices().collect::<Vec<_>>() {
         let stored = store(&mut destination, index, content).unwrap();
-        destination.commit(&stored, &|| true).unwrap();
+        destination.commit_one(&stored, &|| true).unwrap();
     }
     destination.finish(Algorithm::Xxh3, &|| true).unwrap();
     destination.keep(Keep::All);
@@ -171,11 +171,11 @@ fn what_this_run_has_committed_is_compared_whatever_the_policy_is() {
         assert!(opened.existing.is_some() && opened.resume.is_none(), "{policy:?}");
         // Nothing was written to the partial file, and nothing need be.
         let same = StoredFile { index: 1, digest: digest_of("data"), identical: true };
-        assert_eq!(destination.commit(&same, &|| true).unwrap(), Committed::Skipped, "{policy:?}");
+        assert_eq!(destination.commit_one(&same, &|| true).unwrap(), Committed::Skipped, "{policy:?}");
         // The source has changed: what we have put there ourselves may be replaced.
         let stored = store(&mut destination, 2, "atad").unwrap();
         assert!(!stored.identical);
-        assert_eq!(destination.commit(&stored, &|| true).unwrap(), Committed::Replaced, "{policy:?}");
+        assert_eq!(destination.commit_one(&stored, &|| true).unwrap(), Committed::Replaced, "{policy:?}");
         destination.finish(Algorithm::Xxh3, &|| true).unwrap();
         drop(destination);
         assert_eq!(fixture.path("out/a").metadata().unwrap().ino(), before);
@@ -207,7 +207,7 @@ fn what_the_source_has_other_attributes_of_since_is_sent_again() {
         accept(&mut destination, &next(mode, mtime));
         let stored = store(&mut destination, 0, "data").unwrap();
         assert_eq!(stored.identical, compared, "{policy:?} {mode:o} {mtime:?}");
-        destination.commit(&stored, &|| true).unwrap();
+        destination.commit_one(&stored, &|| true).unwrap();
         drop(destination);
         if policy != WritePolicy::SkipIdentical {
             let stat = fixture.path("out").metadata().unwrap();
@@ -279,8 +279,8 @@ fn where_nothing_may_exist_nothing_is_named_that_could_not_be_written_down() {
         let fixture = Fixture::new();
         let mut destination = fixture.accept("out", policy, &entries).unwrap();
         let stored = store(&mut destination, 1, "data").unwrap();
-        destination.journal.fill();
-        let reason = destination.commit(&stored, &|| true).err().map(|failure| failure.reason);
+        destination.journal().fill();
+        let reason = destination.commit_one(&stored, &|| true).err().map(|failure| failure.reason);
         assert_eq!(reason, (!named).then_some(Reason::InsufficientSpace), "{policy:?}");
         assert_eq!(fixture.path("out/a").exists(), named, "{policy:?}");
         destination.keep(Keep::All);
@@ -288,8 +288,8 @@ fn where_nothing_may_exist_nothing_is_named_that_could_not_be_written_down() {
         // There is room again.
         let mut destination = fixture.accept("out", policy, &entries).unwrap();
         let stored = store(&mut destination, 1, "data").unwrap();
-        destination.commit(&stored, &|| true).unwrap();
-        destination.journal.fill();
+        destination.commit_one(&stored, &|| true).unwrap();
+        destination.journal().fill();
         let reason = destination.finish(Algorithm::Xxh3, &|| true).err().map(|failure| failure.reason);
         assert_eq!(reason, (!named).then_some(Reason::InsufficientSpace), "{policy:?}");
         assert_eq!(fixture.path("out/l").is_symlink(), named, "{policy:?}");
@@ -340,7 +340,7 @@ fn a_file_that_was_read_before_need_not_be_read_again() {
         accept(&mut destination, &entry(4, OLD, 7));
         let stored = StoredFile { index: 0, digest: digest_of("data"), identical: true };
         let known = destination.partial(0).unwrap().known;
-        destination.commit(&stored, &|| true).unwrap();
+        destination.commit_one(&stored, &|| true).unwrap();
         known
     };
     assert_eq!(known("ml"), None);
