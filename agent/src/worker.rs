@@ -4,6 +4,7 @@
 mod content;
 mod digests;
 mod failures;
+mod gpu;
 mod hop;
 mod nixl;
 mod outbox;

@@ -93,6 +93,26 @@ fn a_tree_arrives_equal() -> Outcome {
     Ok(())
 }
 
+/// NIXL refuses transports without CUDA where sysfs shows an NVIDIA GPU. A fake one is shown to the same test again, in a mount
+/// namespace of its own.
+#[test]
+fn a_tree_arrives_on_a_node_with_a_gpu_that_nobody_wants() -> Outcome {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: a mount namespace needs root");
+        return Ok(());
+    }
+    let script = "set -e; pci=/sys/bus/pci/devices; mount -t tmpfs none $pci; mkdir $pci/0000:17:00.0; \
+                  echo 0x10de >$pci/0000:17:00.0/vendor; echo 0x030200 >$pci/0000:17:00.0/class; exec \"$@\"";
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(std::env::current_exe()?)
+        .args(["--exact", "a_tree_arrives_equal", "--nocapture"])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    Ok(())
+}
+
 fn size(entry: &transfer_agent::protocol::entry::Entry) -> u64 {
     match entry.kind {
         transfer_agent::protocol::entry::EntryKind::File { size, .. } => size,

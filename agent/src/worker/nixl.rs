@@ -8,6 +8,7 @@ use std::sync::Arc;
 use nixl_connect::{Library, MemoryKind, Session, environment};
 use rustix::process::{Resource, getrlimit};
 
+use super::gpu;
 use crate::protocol::{BackendFacts, FromWorker, Network, WorkerName};
 
 /// A loaded library and its agent.
@@ -65,7 +66,14 @@ impl Nixl {
         if network.transports.is_empty() {
             return Err("no transport is allowed".into());
         }
-        let mut variables = vec![("UCX_TLS", network.transports.join(","))];
+        let mut transports = network.transports.join(",");
+        let mut variables = Vec::new();
+        if gpu::is_shown(Path::new("/sys")) {
+            transports.push_str(gpu::TRANSPORT);
+            let (name, value) = gpu::ENVIRONMENT;
+            variables.push((name, value.to_owned()));
+        }
+        variables.push(("UCX_TLS", transports));
         if !network.devices.is_empty() {
             variables.push(("UCX_NET_DEVICES", network.devices.join(",")));
         }
