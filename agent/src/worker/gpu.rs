@@ -9,7 +9,7 @@ use std::path::Path;
 pub(super) const TRANSPORT: &str = ",cuda_copy";
 
 /// UCX' cache of what kind of memory is where misses what CUDA's driver interface allocates, and then takes a GPU's memory for
-/// the host's.
+/// the host's. Read when the library is loaded.
 pub(super) const ENVIRONMENT: (&str, &str) = ("UCX_MEMTYPE_CACHE", "n");
 
 const NVIDIA: u32 = 0x10de;

@@ -15,6 +15,8 @@ use crate::protocol::{BackendFacts, FromWorker, Network, WorkerName};
 #[derive(Debug)]
 pub(super) struct Nixl {
     session: Arc<Session>,
+    /// NIXL sees a GPU on this node.
+    is_beside_gpu: bool,
     assigned: Option<Arc<AssignedAgent>>,
 }
 
@@ -43,8 +45,10 @@ impl Nixl {
         library: &str,
         plugins: &str,
     ) -> Result<(Self, FromWorker), String> {
+        let is_beside_gpu = gpu::is_shown(Path::new("/sys"));
+        let variables = ALWAYS.into_iter().chain(is_beside_gpu.then_some(gpu::ENVIRONMENT));
         // SAFETY: this is the first thing a worker is told: it has one thread, and no C library that reads.
-        unsafe { environment::set(ALWAYS.into_iter().chain([("NIXL_PLUGIN_DIR", plugins)])) };
+        unsafe { environment::set(variables.chain([("NIXL_PLUGIN_DIR", plugins)])) };
         let library =
             Library::load(Path::new(library), Path::new(plugins)).map_err(|error| error.to_string())?;
         let session = Session::start(&worker.0, &library).map_err(|error| error.to_string())?;
@@ -55,7 +59,7 @@ impl Nixl {
             backends: vec![BackendFacts { name: "UCX".into(), memory_types }],
             memlock: getrlimit(Resource::Memlock).current,
         };
-        Ok((Self { session: Arc::new(session), assigned: None }, facts))
+        Ok((Self { session: Arc::new(session), is_beside_gpu, assigned: None }, facts))
     }
 
     /// Decides transports and devices, for good, and creates the backend with them.
@@ -67,13 +71,10 @@ impl Nixl {
             return Err("no transport is allowed".into());
         }
         let mut transports = network.transports.join(",");
-        let mut variables = Vec::new();
-        if gpu::is_shown(Path::new("/sys")) {
+        if self.is_beside_gpu {
             transports.push_str(gpu::TRANSPORT);
-            let (name, value) = gpu::ENVIRONMENT;
-            variables.push((name, value.to_owned()));
         }
-        variables.push(("UCX_TLS", transports));
+        let mut variables = vec![("UCX_TLS", transports)];
         if !network.devices.is_empty() {
             variables.push(("UCX_NET_DEVICES", network.devices.join(",")));
         }
