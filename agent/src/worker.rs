@@ -4,7 +4,6 @@
 mod content;
 mod digests;
 mod failures;
-mod gpu;
 mod hop;
 mod nixl;
 mod outbox;

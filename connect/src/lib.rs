@@ -72,6 +72,7 @@ mod device;
 mod digest;
 mod ending;
 pub mod environment;
+mod gpu;
 mod library;
 mod memory;
 mod metadata;

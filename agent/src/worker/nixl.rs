@@ -8,15 +8,12 @@ use std::sync::Arc;
 use nixl_connect::{Library, MemoryKind, Session, environment};
 use rustix::process::{Resource, getrlimit};
 
-use super::gpu;
 use crate::protocol::{BackendFacts, FromWorker, Network, WorkerName};
 
 /// A loaded library and its agent.
 #[derive(Debug)]
 pub(super) struct Nixl {
     session: Arc<Session>,
-    /// NIXL sees a GPU on this node.
-    is_beside_gpu: bool,
     assigned: Option<Arc<AssignedAgent>>,
 }
 
@@ -45,8 +42,7 @@ impl Nixl {
         library: &str,
         plugins: &str,
     ) -> Result<(Self, FromWorker), String> {
-        let is_beside_gpu = gpu::is_shown(Path::new("/sys"));
-        let variables = ALWAYS.into_iter().chain(is_beside_gpu.then_some(gpu::ENVIRONMENT));
+        let variables = ALWAYS.into_iter().chain(environment::before_loading());
         // SAFETY: this is the first thing a worker is told: it has one thread, and no C library that reads.
         unsafe { environment::set(variables.chain([("NIXL_PLUGIN_DIR", plugins)])) };
         let library =
@@ -59,7 +55,7 @@ impl Nixl {
             backends: vec![BackendFacts { name: "UCX".into(), memory_types }],
             memlock: getrlimit(Resource::Memlock).current,
         };
-        Ok((Self { session: Arc::new(session), is_beside_gpu, assigned: None }, facts))
+        Ok((Self { session: Arc::new(session), assigned: None }, facts))
     }
 
     /// Decides transports and devices, for good, and creates the backend with them.
@@ -70,11 +66,7 @@ impl Nixl {
         if network.transports.is_empty() {
             return Err("no transport is allowed".into());
         }
-        let mut transports = network.transports.join(",");
-        if self.is_beside_gpu {
-            transports.push_str(gpu::TRANSPORT);
-        }
-        let mut variables = vec![("UCX_TLS", transports)];
+        let mut variables = vec![("UCX_TLS", environment::transports(&network.transports.join(",")))];
         if !network.devices.is_empty() {
             variables.push(("UCX_NET_DEVICES", network.devices.join(",")));
         }

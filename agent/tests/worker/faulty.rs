@@ -43,7 +43,7 @@ impl FaultySource {
             .env("CHUNK", stream.chunk_size.to_string())
             .env("LIBRARY", library)
             .env("NIXL_PLUGIN_DIR", plugins)
-            .env("UCX_TLS", "tcp")
+            .env("UCX_TLS", nixl_connect::environment::transports("tcp"))
             .env("UCX_NET_DEVICES", "lo")
             .env("UCX_ERROR_SIGNALS", "")
             .env("UCX_MEM_MMAP_HOOK_MODE", "reloc")

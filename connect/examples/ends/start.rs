@@ -23,8 +23,8 @@ pub fn start(role: &str, arguments: &[String]) -> io::Result<Child> {
     command.arg(role).args(arguments).env_clear().env("NIXL_TRANSFER_NIXL_LIBRARY", library);
     command.env("NIXL_TRANSFER_NIXL_PLUGINS", &plugins).env("NIXL_PLUGIN_DIR", &plugins);
     let device = std::env::var_os("NIXL_TRANSFER_DEVICE").unwrap_or_else(|| "lo".into());
-    let transports = std::env::var_os("NIXL_TRANSFER_TRANSPORTS").unwrap_or_else(|| "tcp".into());
-    command.env("UCX_TLS", transports).env("UCX_NET_DEVICES", device);
+    let transports = std::env::var("NIXL_TRANSFER_TRANSPORTS").unwrap_or_else(|_| "tcp".into());
+    command.env("UCX_TLS", nixl_connect::environment::transports(&transports)).env("UCX_NET_DEVICES", device);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
 }
 

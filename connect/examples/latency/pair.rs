@@ -102,7 +102,10 @@ fn command(side: Side, role: &str, plan: &[Case]) -> Outcome<Command> {
             command
         }
     };
-    command.env("UCX_TLS", "tcp").env("UCX_NET_DEVICES", "lo").env("UCX_ERROR_SIGNALS", "");
+    command
+        .env("UCX_TLS", nixl_connect::environment::transports("tcp"))
+        .env("UCX_NET_DEVICES", "lo")
+        .env("UCX_ERROR_SIGNALS", "");
     command.arg(role).args(plan.iter().map(Case::to_string)).stderr(Stdio::piped());
     Ok(command)
 }

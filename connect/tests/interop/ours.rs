@@ -107,7 +107,10 @@ fn environment(mut command: Command) -> Outcome<Command> {
     let (library, plugins) = nixl()?;
     command.env_clear();
     command.env("NIXL_TRANSFER_NIXL_LIBRARY", library).env("NIXL_TRANSFER_NIXL_PLUGINS", &plugins);
-    command.env("NIXL_PLUGIN_DIR", plugins).env("UCX_TLS", "tcp").env("UCX_NET_DEVICES", "lo");
+    command
+        .env("NIXL_PLUGIN_DIR", plugins)
+        .env("UCX_TLS", nixl_connect::environment::transports("tcp"))
+        .env("UCX_NET_DEVICES", "lo");
     Ok(command)
 }
 

@@ -40,7 +40,10 @@ fn python(nixl: Nixl, script: &str) -> Outcome<Command> {
         }
     }
     command.env("PYTHONPATH", std::env::join_paths([module, scripts.join("standins")])?);
-    command.env("UCX_TLS", "tcp").env("UCX_NET_DEVICES", "lo").env("UCX_ERROR_SIGNALS", "");
+    command
+        .env("UCX_TLS", nixl_connect::environment::transports("tcp"))
+        .env("UCX_NET_DEVICES", "lo")
+        .env("UCX_ERROR_SIGNALS", "");
     command.env(UNHOOKED.0, UNHOOKED.1);
     Ok(command)
 }

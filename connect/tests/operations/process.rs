@@ -58,7 +58,7 @@ impl Process {
             .env("ROLE", role)
             .env("LIBRARY", library)
             .env("NIXL_PLUGIN_DIR", plugins)
-            .env("UCX_TLS", transports)
+            .env("UCX_TLS", nixl_connect::environment::transports(transports))
             .env("UCX_NET_DEVICES", "lo")
             .env("UCX_ERROR_SIGNALS", "")
             .env("UCX_LOG_FILE", "stderr")

@@ -43,7 +43,7 @@ impl Peer {
             .env("ROLE", role)
             .env("LIBRARY", library)
             .env("NIXL_PLUGIN_DIR", plugins)
-            .env("UCX_TLS", "tcp")
+            .env("UCX_TLS", nixl_connect::environment::transports("tcp"))
             .env("UCX_NET_DEVICES", "lo")
             .env("UCX_ERROR_SIGNALS", "")
             // As the agent has it: a start costs a sixth of the default's time.

@@ -1,16 +1,8 @@
-//! What NIXL wants to be told on a node with NVIDIA GPUs, also by a worker that touches none of them: it refuses a backend whose
-//! list of transports leaves CUDA out. Containers see the host's devices in sysfs, so this is about the node, not the pod.
+//! Whether NIXL sees an NVIDIA GPU on this node. Containers see the host's devices in sysfs, so this is about the node, not
+//! the pod.
 
 use std::fs;
 use std::path::Path;
-
-/// Added to the transports that are allowed. Without a driver in the container UCX warns and goes on; with one it makes no
-/// CUDA context and takes no memory of the GPU.
-pub(super) const TRANSPORT: &str = ",cuda_copy";
-
-/// UCX' cache of what kind of memory is where misses what CUDA's driver interface allocates, and then takes a GPU's memory for
-/// the host's. Read when the library is loaded.
-pub(super) const ENVIRONMENT: (&str, &str) = ("UCX_MEMTYPE_CACHE", "n");
 
 const NVIDIA: u32 = 0x10de;
 /// VGA and 3D controllers: PCI's class and subclass.
