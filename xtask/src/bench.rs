@@ -82,21 +82,28 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let mut machine = Machine::look(place.rounds)?;
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
-    for suite in Suite::ALL {
-        match suite.can_run() {
-            _ if !arguments.suites.is_empty() && !arguments.suites.contains(&suite) => {}
-            Err(why) => notes.push(format!("Suite {} was not run: {why}.", suite.name())),
-            Ok(()) => {
-                notes.extend(suite.notes());
-                let results = suite.run(&place).with_context(|| format!("suite {}", suite.name()))?;
-                rows.extend(results.measured.iter().map(Row::of));
-                notes.extend(results.notes);
-            }
+    let asked = |suite: &Suite| arguments.suites.is_empty() || arguments.suites.contains(suite);
+    let mut to_run: Vec<Suite> = Suite::ALL.into_iter().filter(asked).collect();
+    while !to_run.is_empty() {
+        let suite = to_run.remove(0);
+        if let Err(why) = suite.can_run() {
+            notes.push(format!("Suite {} was not run: {why}.", suite.name()));
+            continue;
         }
+        notes.extend(suite.notes());
+        let results = suite.run(&place).with_context(|| format!("suite {}", suite.name()))?;
+        rows.extend(results.measured.iter().map(Row::of));
+        notes.extend(results.notes);
+        machine.end()?;
+        // After each one: a run of an hour that is broken off has not been for nothing.
+        let missing = to_run.iter().map(|suite| format!("Suite {} was not run in this run.", suite.name()));
+        save(arguments, &machine, &rows, &notes.iter().cloned().chain(missing).collect::<Vec<_>>())?;
     }
-    machine.end()?;
-    let results = results(&machine, &rows, &notes);
-    println!("{results}");
+    println!("{}", results(&machine, &rows, &notes));
+    Ok(())
+}
+
+fn save(arguments: &Arguments, machine: &Machine, rows: &[Row], notes: &[String]) -> Result<()> {
     if let Some(path) = &arguments.json {
         let rows: Vec<_> = rows.iter().map(Row::json).collect();
         let document = json!({"machine": machine.json(), "rows": rows});
@@ -105,7 +112,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.write {
         let path = paths::root().join("docs/benchmarks.md");
         let old = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        fs::write(&path, document::with_results(&old, &results)?)?;
+        fs::write(&path, document::with_results(&old, &results(machine, rows, notes))?)?;
     }
     Ok(())
 }
