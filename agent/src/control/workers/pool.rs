@@ -192,9 +192,8 @@ impl Pool {
             return;
         }
         let coming = self.workers.values().filter(|entry| entry.is_coming()).count();
-        let settled = self.last_taken.is_none_or(|taken| taken.elapsed() >= SETTLED_AFTER);
-        let warm = if settled { self.options.warm } else { self.options.warm.min(1) };
-        for _ in coming..warm + self.waiting.len() {
+        let since_taken = self.last_taken.map(|taken| taken.elapsed());
+        for _ in coming..wanted(self.options.warm, self.waiting.len(), since_taken) {
             if let Err(error) = self.start() {
                 warn!(%error, "a worker could not be started");
                 return self.pause();
@@ -325,8 +324,33 @@ impl Pool {
     }
 }
 
+/// How many workers must be warm or coming.
+fn wanted(warm: usize, waiting: usize, since_taken: Option<Duration>) -> usize {
+    let settled = since_taken.is_none_or(|since| since >= SETTLED_AFTER);
+    waiting + if settled { warm } else { warm.min(1) }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         info!(workers = self.workers.len(), "the pool ends");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_is_served_at_once_and_the_pool_is_filled_when_transfers_have_begun() {
+        let soon = SETTLED_AFTER - Duration::from_millis(1);
+        for (warm, waiting, since_taken, expected) in [
+            (2, 0, None, 2), // at the start
+            (2, 0, Some(soon), 1),
+            (2, 3, Some(soon), 4),
+            (2, 0, Some(SETTLED_AFTER), 2),
+            (1, 0, Some(soon), 1),
+        ] {
+            assert_eq!(wanted(warm, waiting, since_taken), expected, "{warm} {waiting} {since_taken:?}");
+        }
     }
 }
