@@ -1,8 +1,65 @@
-//! Where data comes from and goes to: nodes, and paths beneath published volumes. Types and validation only.
+//! Where data comes from and goes to: nodes, paths beneath published volumes, and memory. Types and validation only.
+
+use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::KubeSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+/// One end of a move: a path in a volume, or memory. In YAML the field `volume` or the field `memory`, never both; whoever
+/// embeds it has the rule that says so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Place<V, M> {
+    /// Beneath a published volume.
+    Volume(V),
+    /// A MemoryRegion.
+    Memory(M),
+}
+
+/// Two optional fields, and no `oneOf`: the API server's words about that one name no field.
+impl<V: JsonSchema, M: JsonSchema> JsonSchema for Place<V, M> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Place_{}_{}", V::schema_name(), M::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "properties": {
+                "volume": generator.subschema_for::<V>(),
+                "memory": generator.subschema_for::<M>(),
+            }
+        })
+    }
+}
+
+impl<V, M> Place<V, M> {
+    /// The volume, unless it is memory.
+    pub fn volume(&self) -> Option<&V> {
+        match self {
+            Self::Volume(volume) => Some(volume),
+            Self::Memory(_) => None,
+        }
+    }
+
+    /// The memory, unless it is a volume.
+    pub fn memory(&self) -> Option<&M> {
+        match self {
+            Self::Volume(_) => None,
+            Self::Memory(memory) => Some(memory),
+        }
+    }
+}
+
+/// A MemoryRegion in the job's namespace. It is on one node, which need not be named again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, KubeSchema)]
+pub struct MemoryRef {
+    /// Name of the MemoryRegion.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+}
 
 /// Names one node, or selects nodes by their labels. Exactly one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
@@ -43,12 +100,18 @@ pub struct VolumeRef {
 /// The source of a TransferJob: what is moved, and from where.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.volume) != has(self.memory)").message("give exactly one of volume and memory"),
+    validation = Rule::new("has(self.memory) || has(self.node)").message("a volume needs a node: give node.name or node.selector")
+)]
 pub struct Source {
     /// The node that has the data. With a selector the operator picks a ready node that publishes the volume, the
-    /// least busy first.
-    pub node: NodeRef,
-    /// The file or directory to move.
-    pub volume: SourceVolume,
+    /// least busy first. May be left out for memory, which is on a node of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeRef>,
+    /// What is moved.
+    #[serde(flatten)]
+    pub place: Place<SourceVolume, MemoryRef>,
 }
 
 /// A file or directory tree to read, with filters for trees.
@@ -72,13 +135,19 @@ pub struct SourceVolume {
 /// One destination of a TransferJob; it may match many nodes.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.volume) != has(self.memory)").message("give exactly one of volume and memory"),
+    validation = Rule::new("has(self.memory) || has(self.node)").message("a volume needs a node: give node.name or node.selector")
+)]
 pub struct Destination {
     /// Unique among the job's destinations.
     #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// The node, or the nodes, that receive the data.
-    pub node: NodeRef,
-    /// Where it is put. For a file the path of the file, for a directory the directory that it is merged into;
-    /// directories that are missing on the way are created.
-    pub volume: VolumeRef,
+    /// The node, or the nodes, that receive the data. May be left out for memory, which is on a node of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeRef>,
+    /// Where it is put. In a volume for a file the path of the file, for a directory the directory that it is merged
+    /// into; directories that are missing on the way are created. In memory a file is put at the start.
+    #[serde(flatten)]
+    pub place: Place<VolumeRef, MemoryRef>,
 }

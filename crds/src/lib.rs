@@ -13,6 +13,7 @@ pub mod node;
 pub mod policy;
 pub mod quantity;
 pub mod reason;
+pub mod region;
 mod schema;
 pub mod task;
 
@@ -23,6 +24,7 @@ pub use node::{TransferNode, TransferNodeSpec};
 pub use policy::{Algorithm, Backend, Direction, FanOut, Integrity, Require, Transport, WritePolicy};
 pub use quantity::Quantity;
 pub use reason::Reason;
+pub use region::{MemoryRegion, MemoryRegionSpec};
 pub use task::{TransferTask, TransferTaskSpec};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -30,5 +32,5 @@ use kube::CustomResourceExt;
 
 /// All custom resource definitions, in the order in which they are installed.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![TransferJob::crd(), TransferTask::crd(), TransferNode::crd()]
+    vec![TransferJob::crd(), TransferTask::crd(), TransferNode::crd(), MemoryRegion::crd()]
 }

@@ -68,6 +68,9 @@ pub struct TransferNodeStatus {
     /// Staging memory for transfers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staging: Option<Budget>,
+    /// Host memory for MemoryRegions of kind `agent`, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Budget>,
     /// Hops that may run at once on this node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<Budget>,
@@ -118,6 +121,9 @@ pub struct VolumeStatus {
 pub struct Budget {
     /// How much there is.
     pub total: i64,
+    /// How much of it nobody has taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<i64>,
 }
 
 impl TransferNode {

@@ -105,11 +105,11 @@ reasons! {
         "Free space on the node's volume.";
     InsufficientStagingMemory, Final, "`chunkSize` times `inFlight` is more than the staging memory of an agent.",
         "Lower `spec.transport.chunkSize` or `inFlight`, or raise `staging` in the agent's configuration.";
-    RegionNotFound, Final, "No MemoryRegion of that name exists on the node.",
-        "Correct the name.";
-    RegionNotReady, Waiting, "The MemoryRegion has no memory yet.",
-        "Wait for its owner.";
-    LengthMismatch, Final, "Source and destination differ in length.",
+    RegionNotFound, Waiting, "No MemoryRegion of that name exists on the node.",
+        "Correct the name, or make the region.";
+    RegionNotReady, Waiting, "The MemoryRegion has no memory, or no content, that could be used now.",
+        "Look at its Ready condition; wait for its owner, or for the transfer that fills it.";
+    LengthMismatch, Final, "The source does not fit the memory region.",
         "Make the region as large as the source.";
     NoSuchDevice, Final, "The device does not exist on the node.",
         "Choose one that the TransferNode lists.";

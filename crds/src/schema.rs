@@ -81,3 +81,17 @@ pub(crate) fn chunk_size(_: &mut SchemaGenerator) -> Schema {
         }]
     })
 }
+
+/// `size` of a region: a quantity from 1 to 16Ti. Whoever changes the bounds changes the message with them.
+pub(crate) fn region_size(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "description": "Bytes of the memory, a quantity from 1 to 16Ti.",
+        "x-kubernetes-int-or-string": true,
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "maxLength": 20,
+        "x-kubernetes-validations": [{
+            "rule": "isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('1')) >= 0 && quantity(string(self)).compareTo(quantity('16Ti')) <= 0 && quantity(string(self)).isInteger()",
+            "message": "must be a quantity of bytes from 1 to 16Ti, for example 8Gi"
+        }]
+    })
+}

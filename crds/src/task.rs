@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    endpoint::{SourceVolume, VolumeRef},
+    endpoint::{Place, SourceVolume, VolumeRef},
     policy::{Deadlines, Direction, Integrity, Transport, WritePolicy},
 };
 pub use status::{Side, SideState, TransferTaskStatus};
@@ -97,9 +97,23 @@ pub struct JobRef {
     pub uid: String,
 }
 
+/// A MemoryRegion, and which one of that name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, KubeSchema)]
+pub struct TaskMemory {
+    /// Its name, in the task's namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Its UID: a region deleted and made again under one name is another region.
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: String,
+}
+
 /// The sending end of a hop.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.volume) != has(self.memory)").message("give exactly one of volume and memory")
+)]
 pub struct TaskSource {
     /// The node that sends.
     #[schemars(length(min = 1, max = 253))]
@@ -107,8 +121,9 @@ pub struct TaskSource {
     /// Instance of that node's agent; another instance reports `AgentRestarted`.
     #[schemars(length(min = 1, max = 64))]
     pub instance: String,
-    /// What is moved. Read from this node's volume, unless `relay` is set.
-    pub volume: SourceVolume,
+    /// What is moved. Read on this node, unless `relay` is set.
+    #[serde(flatten)]
+    pub place: Place<SourceVolume, TaskMemory>,
     /// In a chain: this node has no copy of its own yet, and sends on what it receives by another task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay: Option<Relay>,
@@ -130,6 +145,9 @@ pub struct Relay {
 /// The receiving end of a hop.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.volume) != has(self.memory)").message("give exactly one of volume and memory")
+)]
 pub struct TaskTarget {
     /// The node that receives.
     #[schemars(length(min = 1, max = 253))]
@@ -145,7 +163,8 @@ pub struct TaskTarget {
     #[schemars(length(min = 1, max = 63))]
     pub destination: String,
     /// Where it is put.
-    pub volume: VolumeRef,
+    #[serde(flatten)]
+    pub place: Place<VolumeRef, TaskMemory>,
     /// In a chain: name of the task by which this node sends on what it receives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]

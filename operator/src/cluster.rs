@@ -1,10 +1,13 @@
-//! What the plan sees of the cluster: nodes, their agents and whether these are alive. Built by `world`, read by `plan`.
+//! What the plan sees of the cluster: nodes, their agents and whether these are alive, memory regions. Built by `world`, read by `plan`.
 //! Pure; the clock that decides about a Lease is in `world::leases`.
+
+mod region;
 
 use std::collections::BTreeMap;
 
 use kube::core::{Selector, SelectorExt};
 use nixl_transfer_crds::node::{TransferNode, VolumeStatus};
+pub use region::RegionView;
 
 /// Slots of an agent that reports none.
 const DEFAULT_SLOTS: u32 = 4;
@@ -124,6 +127,8 @@ impl NodeView {
 pub struct Cluster {
     /// Every name that a Node, a TransferNode or a Lease has.
     pub nodes: BTreeMap<String, NodeView>,
+    /// Memory regions by namespace and name.
+    pub regions: BTreeMap<(String, String), RegionView>,
 }
 
 impl Cluster {

@@ -27,7 +27,7 @@ use crate::{
     plan::{self, Input, Plan},
     schedule::{Rank, Schedule},
     serve::{Health, Watched},
-    world::{Change, Clock, Observation, World},
+    world::{Clock, Observation, World},
 };
 use writeouts::WriteOuts;
 
@@ -159,14 +159,7 @@ impl Control {
         let clock = Clock { instant: Instant::now(), time: Timestamp::now() };
         match message {
             Message::Observed(watched, observation) => {
-                let listed = matches!(
-                    *observation,
-                    Observation::Job(Change::All(..))
-                        | Observation::Task(Change::All(..))
-                        | Observation::Agent(Change::All(..))
-                        | Observation::Node(Change::All(..))
-                        | Observation::Lease(Change::All(..))
-                );
+                let listed = observation.is_list();
                 self.world.observe(*observation, clock);
                 if listed && self.unlisted.remove(&(watched as usize)) && self.unlisted.is_empty() {
                     tracing::info!(

@@ -1,10 +1,10 @@
-//! The watches: five kinds, one channel. I/O only; what it means is decided in `world` and `plan`.
+//! The watches: six kinds, one channel. I/O only; what it means is decided in `world` and `plan`.
 
 use std::{fmt::Debug, sync::Arc};
 
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
 use kube::{Api, Client, Resource};
-use nixl_transfer_crds::{TransferJob, TransferNode, TransferTask};
+use nixl_transfer_crds::{MemoryRegion, TransferJob, TransferNode, TransferTask};
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -55,6 +55,7 @@ pub fn start(
     watches.start(Api::<TransferJob>::all(client()), Observation::Job, lighten_job, Watched::Jobs);
     watches.start(Api::<TransferTask>::all(client()), Observation::Task, lighten_task, Watched::Tasks);
     watches.start(Api::<TransferNode>::all(client()), Observation::Agent, |_| {}, Watched::Agents);
+    watches.start(Api::<MemoryRegion>::all(client()), Observation::Region, |_| {}, Watched::Regions);
     watches.start(Api::<Node>::all(client()), Observation::Node, |_| {}, Watched::Nodes);
     watches.start(Api::<Lease>::namespaced(client(), namespace), Observation::Lease, |_| {}, Watched::Leases);
 }

@@ -1,6 +1,6 @@
 //! The decision: from a job, its tasks and a view of the cluster to what is to be written. Pure: no clock, no randomness,
 //! no I/O; the same input always gives the same plan. One room per question: `run` (begin, suspend, resume, end),
-//! `nodes` (who sends, who receives, what stands in the way), `hop` (what became of a hop and what comes next), `start`
+//! `nodes` (who sends, who receives, what stands in the way), `regions` (the same of memory), `hop` (what became of a hop and what comes next), `start`
 //! (those that can start now, together), `chain` (which of them send on to each other), `ledger` (slots), `deadline`
 //! (clocks), `backoff` (pauses), `cleanup` (tasks that nobody needs any more).
 
@@ -12,6 +12,7 @@ pub mod hop;
 pub mod ledger;
 pub mod nodes;
 pub mod path;
+pub mod regions;
 pub mod run;
 pub mod start;
 

@@ -25,12 +25,13 @@ pub enum Watched {
     Agents,
     Nodes,
     Leases,
+    Regions,
 }
 
 impl Watched {
     /// All of them.
-    pub const ALL: [Watched; 5] =
-        [Watched::Jobs, Watched::Tasks, Watched::Agents, Watched::Nodes, Watched::Leases];
+    pub const ALL: [Watched; 6] =
+        [Watched::Jobs, Watched::Tasks, Watched::Agents, Watched::Nodes, Watched::Leases, Watched::Regions];
 
     /// The kind, for logs.
     pub fn name(self) -> &'static str {
@@ -40,6 +41,7 @@ impl Watched {
             Watched::Agents => "transfernodes",
             Watched::Nodes => "nodes",
             Watched::Leases => "leases",
+            Watched::Regions => "memoryregions",
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod jobs;
 pub mod leases;
+pub mod regions;
 pub mod store;
 pub mod tasks;
 pub mod tombstones;
@@ -16,7 +17,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
 use kube::api::ObjectMeta;
-use nixl_transfer_crds::{TransferJob, TransferNode, TransferTask, job::status::Phase, names};
+use nixl_transfer_crds::{MemoryRegion, TransferJob, TransferNode, TransferTask, job::status::Phase, names};
 
 use crate::{
     cluster::{AgentView, Cluster, Liveness, NodeView},
@@ -38,10 +39,27 @@ pub enum Observation {
     Task(Change<TransferTask>),
     /// A TransferNode.
     Agent(Change<TransferNode>),
+    /// A MemoryRegion.
+    Region(Change<MemoryRegion>),
     /// A core Node.
     Node(Change<Node>),
     /// A Lease in the system namespace; named as the node.
     Lease(Change<Lease>),
+}
+
+impl Observation {
+    /// Whether it is all there is of its kind.
+    pub fn is_list(&self) -> bool {
+        // Kind by kind, so that a new one cannot be forgotten.
+        match self {
+            Self::Job(change) => matches!(change, Change::All(..)),
+            Self::Task(change) => matches!(change, Change::All(..)),
+            Self::Agent(change) => matches!(change, Change::All(..)),
+            Self::Region(change) => matches!(change, Change::All(..)),
+            Self::Node(change) => matches!(change, Change::All(..)),
+            Self::Lease(change) => matches!(change, Change::All(..)),
+        }
+    }
 }
 
 /// The two clocks, read once per message.
@@ -155,6 +173,7 @@ impl World {
                     view.labels = node.and_then(|node| node.metadata.labels.clone()).unwrap_or_default();
                 },
             ),
+            Observation::Region(change) => self.regions(change),
             Observation::Lease(change) => {
                 self.leases.look(clock.instant);
                 self.leases.observe(&change, clock);

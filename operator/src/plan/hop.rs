@@ -150,7 +150,7 @@ fn able(hop: &Wanted<'_>, context: &Context<'_>, plan: &mut Plan) -> Result<Read
     if context.halt.is_some() {
         return Err(State::Stopped);
     }
-    let source = context.input.job.spec.source.node.name.as_deref();
+    let source = context.input.job.spec.source.node.as_ref().and_then(|node| node.name.as_deref());
     let source = source.or(context.status.source.as_ref().map(|source| source.node.as_str()));
     match nodes::endpoint(context.input, source, hop) {
         Overlap::Apart => {}

@@ -1,17 +1,20 @@
-//! Who sends, who receives, and what stands in the way of a hop: names, selectors, volumes, agents. Pure.
+//! Who sends, who receives, and what stands in the way of a hop: names, selectors, volumes, agents. Pure. What is special
+//! about memory is in `regions`.
 
 use jiff::Timestamp;
 use kube::core::Selector;
 use nixl_transfer_crds::{
-    Reason, TransferTask,
-    endpoint::{Destination, NodeRef},
+    Reason, TransferTask, VolumeRef,
+    endpoint::{Destination, MemoryRef, NodeRef, Place, SourceVolume},
     job::TransferJobStatus,
     reason::Class,
+    task::TaskMemory,
 };
 
 use super::{
     Input, hop,
     path::{Overlap, overlap},
+    regions,
 };
 use crate::cluster::{AgentView, NodeView};
 
@@ -25,7 +28,8 @@ pub struct Block {
 }
 
 impl Block {
-    fn new(reason: Reason, what: String) -> Self {
+    /// What is in the way; the reason's remedy is added.
+    pub fn new(reason: Reason, what: String) -> Self {
         Self { reason, message: format!("{what}. {}", reason.entry().remedy) }
     }
 
@@ -42,6 +46,19 @@ pub struct Chosen {
     pub node: String,
     /// Instance of its agent.
     pub instance: String,
+    /// What is read there.
+    pub place: Place<SourceVolume, TaskMemory>,
+    /// How many bytes that are, where it is known.
+    pub bytes: Option<u64>,
+}
+
+/// The receiving end of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receiving {
+    /// Instance of the agent.
+    pub instance: String,
+    /// Where it is put.
+    pub place: Place<VolumeRef, TaskMemory>,
 }
 
 /// A hop that the job wants, with what became of it so far.
@@ -61,11 +78,11 @@ pub struct Wanted<'a> {
     pub latest: Option<&'a TransferTask>,
 }
 
-fn selector_of(node: &NodeRef) -> Selector {
+/// The selector of a job's node; without one it matches nothing.
+pub fn selector_of(node: Option<&NodeRef>) -> Selector {
     // The API server has checked it; what cannot be read matches nothing rather than everything.
     let nothing = || Selector::from_iter([kube::core::Expression::In("!".into(), Default::default())]);
-    node.selector
-        .clone()
+    node.and_then(|node| node.selector.clone())
         .map_or_else(nothing, |selector| Selector::try_from(selector).unwrap_or_else(|_| nothing()))
 }
 
@@ -90,33 +107,45 @@ pub fn wanted<'a>(input: &Input<'a>, current: &[&'a TransferTask]) -> Vec<Wanted
                 Some(&task.spec.target.node_uid) == view.uid.as_ref() && task.spec.target.node_name == node
             }),
         };
-        let nowhere = |node: &str, reason, what: String| Wanted {
+        let is_memory = destination.place.memory().is_some();
+        let nowhere = |node: &str, missing: Block| Wanted {
             destination,
             node: node.into(),
             uid: None,
-            missing: Some(Block::new(reason, what)),
+            missing: Some(missing),
             among_others: false,
-            // What a node had received before it left stays received.
-            latest: latest(&destination.name, &|task| task.spec.target.node_name == node)
+            // What a node, or a region, had received before it was gone stays received.
+            latest: latest(&destination.name, &|task| is_memory || task.spec.target.node_name == node)
                 .filter(|task| hop::has_succeeded(task)),
         };
-        match &destination.node.name {
-            Some(name) => hops.push(match input.cluster.node(name) {
-                Some((node, view)) => hop(node, view, false),
-                None => nowhere(name, Reason::NodeNotFound, format!("there is no node {name}")),
+        let at_one = |name: &str| match input.cluster.node(name) {
+            Some((node, view)) => hop(node, view, false),
+            None => nowhere(name, Block::new(Reason::NodeNotFound, format!("there is no node {name}"))),
+        };
+        let node = destination.node.as_ref();
+        match (&destination.place, node.and_then(|node| node.name.as_ref())) {
+            (Place::Memory(memory), _) => hops.push(match regions::find(input, "", memory, node) {
+                Ok(region) => at_one(&region.node),
+                Err(block) => nowhere("", block),
             }),
-            None => {
-                let selector = selector_of(&destination.node);
+            (Place::Volume(_), Some(name)) => hops.push(at_one(name)),
+            (Place::Volume(_), None) => {
+                let selector = selector_of(node);
                 let matching: Vec<_> = input.cluster.matching(&selector).collect();
                 if matching.is_empty() {
                     let what = format!("the selector `{selector}` matches no node");
-                    hops.push(nowhere("", Reason::NoNodeMatches, what));
+                    hops.push(nowhere("", Block::new(Reason::NoNodeMatches, what)));
                 }
                 hops.extend(matching.iter().map(|(node, view)| hop(node, view, matching.len() > 1)));
             }
         }
     }
     hops
+}
+
+/// The agent of a node when it takes transfers.
+fn taking<'a>(what: &str, node: &str, view: &'a NodeView) -> Result<&'a AgentView, Block> {
+    view.ready_agent().map_err(|why| Block::new(Reason::AgentNotReady, format!("{what}node {node}: {why}")))
 }
 
 /// The agent of a node when it takes transfers and publishes the volume for the job's namespace.
@@ -128,9 +157,7 @@ fn serving<'a>(
     namespace: &str,
     writes: bool,
 ) -> Result<&'a AgentView, Block> {
-    let agent = view
-        .ready_agent()
-        .map_err(|why| Block::new(Reason::AgentNotReady, format!("{what}node {node}: {why}")))?;
+    let agent = taking(what, node, view)?;
     let Some(published) = agent.volumes.get(volume) else {
         let names = agent.volumes.keys().cloned().collect::<Vec<_>>().join(", ");
         return Err(Block::new(
@@ -153,17 +180,50 @@ fn serving<'a>(
     Ok(agent)
 }
 
-/// The node that sends. One that was chosen stays, unless it is gone before anything arrived anywhere.
+/// The source of a run. A node that was chosen stays, unless it is gone before anything arrived anywhere.
 pub fn source(input: &Input<'_>, status: &TransferJobStatus) -> Result<Chosen, Block> {
+    let spec = &input.job.spec.source;
+    match &spec.place {
+        Place::Volume(volume) => volume_source(input, status, volume),
+        Place::Memory(memory) => {
+            let region = regions::find(input, "source: ", memory, spec.node.as_ref())?;
+            let (node, view) = existing(input, "source: ", &region.node)?;
+            let agent = taking("source: ", node, view)?;
+            let bytes = regions::readable(input, memory, region, &agent.instance)?;
+            Ok(Chosen {
+                node: node.into(),
+                instance: agent.instance.clone(),
+                place: Place::Memory(regions::for_task(memory, region)),
+                bytes: Some(bytes),
+            })
+        }
+    }
+}
+
+fn existing<'a>(input: &Input<'a>, what: &str, name: &str) -> Result<(&'a str, &'a NodeView), Block> {
+    let found = input.cluster.node(name);
+    found.ok_or_else(|| Block::new(Reason::NodeNotFound, format!("{what}there is no node {name}")))
+}
+
+fn volume_source(
+    input: &Input<'_>,
+    status: &TransferJobStatus,
+    volume: &SourceVolume,
+) -> Result<Chosen, Block> {
     let spec = &input.job.spec.source;
     let namespace = input.job.metadata.namespace.as_deref().unwrap_or_default();
     let serve = |node: &str, view: &NodeView| {
-        serving("source: ", node, view, &spec.volume.at.name, namespace, false)
-            .map(|agent| Chosen { node: node.into(), instance: agent.instance.clone() })
+        serving("source: ", node, view, &volume.at.name, namespace, false).map(|agent| Chosen {
+            node: node.into(),
+            instance: agent.instance.clone(),
+            place: Place::Volume(volume.clone()),
+            bytes: None,
+        })
     };
     let anything_arrived =
         || input.tasks.iter().any(|task| task.spec.run == status.run && hop::has_succeeded(task));
-    let fixed = match (&spec.node.name, &status.source) {
+    let named = spec.node.as_ref().and_then(|node| node.name.as_ref());
+    let fixed = match (named, &status.source) {
         (Some(name), _) => Some(name),
         (None, Some(chosen)) if !input.cluster.is_gone(&chosen.node) || anything_arrived() => {
             Some(&chosen.node)
@@ -171,13 +231,10 @@ pub fn source(input: &Input<'_>, status: &TransferJobStatus) -> Result<Chosen, B
         (None, _) => None,
     };
     if let Some(name) = fixed {
-        let (node, view) = input
-            .cluster
-            .node(name)
-            .ok_or_else(|| Block::new(Reason::NodeNotFound, format!("source: there is no node {name}")))?;
+        let (node, view) = existing(input, "source: ", name)?;
         return serve(node, view);
     }
-    let selector = selector_of(&spec.node);
+    let selector = selector_of(spec.node.as_ref());
     let mut able = Vec::new();
     let mut nearest: Option<Block> = None;
     for (node, view) in input.cluster.matching(&selector) {
@@ -204,37 +261,47 @@ pub fn source(input: &Input<'_>, status: &TransferJobStatus) -> Result<Chosen, B
         )
 }
 
-/// How the hop's end lies to the source's, when both are on one node and volume.
+/// How the hop's end lies to the source's: in one volume of one node, or in memory.
 pub fn endpoint(input: &Input<'_>, source: Option<&str>, hop: &Wanted<'_>) -> Overlap {
-    let (from, to) = (&input.job.spec.source.volume.at, &hop.destination.volume);
-    if source != Some(&hop.node) || from.name != to.name {
-        return Overlap::Apart;
+    match (&input.job.spec.source.place, &hop.destination.place) {
+        (Place::Memory(from), Place::Memory(to)) if from == to => Overlap::Same,
+        (Place::Volume(from), Place::Volume(to)) if source == Some(&hop.node) && from.at.name == to.name => {
+            overlap(&from.at.path, &to.path)
+        }
+        _ => Overlap::Apart,
     }
-    overlap(&from.path, &to.path)
 }
 
 /// The final refusal of a hop that ends where it starts.
 pub fn same_endpoint(hop: &Wanted<'_>, how: Overlap) -> Block {
     let relation = if how == Overlap::Same { "the same as" } else { "inside, or around," };
-    Block::new(
-        Reason::SameEndpoint,
-        format!(
-            "{:?} in volume {} on node {} is {relation} the source",
-            hop.destination.volume.path, hop.destination.volume.name, hop.node
-        ),
-    )
+    let what = match &hop.destination.place {
+        Place::Volume(VolumeRef { name, path }) => format!("{path:?} in volume {name} on node {}", hop.node),
+        Place::Memory(MemoryRef { name }) => format!("MemoryRegion {name}"),
+    };
+    Block::new(Reason::SameEndpoint, format!("{what} is {relation} the source"))
 }
 
-/// The receiving agent's instance, when nothing stands in the way on its side.
-pub fn target(input: &Input<'_>, hop: &Wanted<'_>) -> Result<String, Block> {
+/// The receiving end, when nothing stands in the way on its side. `bytes` is what comes, where it is known.
+pub fn target(input: &Input<'_>, hop: &Wanted<'_>, bytes: Option<u64>) -> Result<Receiving, Block> {
     if let Some(block) = &hop.missing {
         return Err(block.clone());
     }
     let namespace = input.job.metadata.namespace.as_deref().unwrap_or_default();
-    let Some((node, view)) = input.cluster.node(&hop.node) else {
-        return Err(Block::new(Reason::NodeNotFound, format!("there is no node {}", hop.node)));
+    let (node, view) = existing(input, "", &hop.node)?;
+    let (agent, place) = match &hop.destination.place {
+        Place::Volume(volume) => {
+            let agent = serving("", node, view, &volume.name, namespace, true)?;
+            (agent, Place::Volume(volume.clone()))
+        }
+        Place::Memory(memory) => {
+            let agent = taking("", node, view)?;
+            let region = regions::find(input, "", memory, hop.destination.node.as_ref())?;
+            regions::writable(input, memory, region, &agent.instance, bytes)?;
+            (agent, Place::Memory(regions::for_task(memory, region)))
+        }
     };
-    serving("", node, view, &hop.destination.volume.name, namespace, true).map(|agent| agent.instance.clone())
+    Ok(Receiving { instance: agent.instance.clone(), place })
 }
 
 /// An attempt that still does something where this hop would read or write: of an earlier run, or meant for a node of

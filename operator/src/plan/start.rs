@@ -7,21 +7,21 @@ use super::{
     chain::{self, Candidate},
     hop::{Context, Decision, State, cause::Cause, next::Next, task},
     ledger::Ledger,
-    nodes::{self, Block, Chosen, Wanted},
+    nodes::{self, Block, Chosen, Receiving, Wanted},
 };
 
 /// An attempt with nothing in its way but, perhaps, slots.
 pub struct Ready {
     /// What it is.
     pub next: Next,
-    /// Instance of the agent that receives.
-    pub instance: String,
+    /// The receiving end.
+    pub to: Receiving,
 }
 
 /// Asks whether the attempt can start; else what it waits for, and whether it still may.
 pub fn gate(hop: &Wanted<'_>, next: Next, context: &Context<'_>, plan: &mut Plan) -> Result<Ready, State> {
     match blocked(hop, context) {
-        Ok(instance) => Ok(Ready { next, instance }),
+        Ok(to) => Ok(Ready { next, to }),
         Err(block) if block.is_final() => Err(State::Failed(block.into())),
         Err(block) => {
             let until = nodes::waiting_until(context.input, next.since);
@@ -39,11 +39,12 @@ pub fn gate(hop: &Wanted<'_>, next: Next, context: &Context<'_>, plan: &mut Plan
     }
 }
 
-/// The receiving agent's instance, or what stands in the hop's way.
-fn blocked(hop: &Wanted<'_>, context: &Context<'_>) -> Result<String, Block> {
+/// The receiving end, or what stands in the hop's way.
+fn blocked(hop: &Wanted<'_>, context: &Context<'_>) -> Result<Receiving, Block> {
     let input = context.input;
     task::check(input.job)?;
-    let target = nodes::target(input, hop);
+    let bytes = context.source.as_ref().ok().and_then(|source| source.bytes);
+    let target = nodes::target(input, hop, bytes);
     // What is final on the receiving side is said at once, whatever the source waits for.
     if let Err(block) = &target
         && block.is_final()
@@ -110,8 +111,8 @@ pub fn all(
 
 fn build(candidate: &Candidate<'_, '_>, source: &Chosen, context: &Context<'_>) -> TransferTask {
     let (job, run) = (context.input.job, context.status.run);
-    let Ready { next, instance } = &candidate.ready;
-    task::build(job, run, candidate.hop, source, instance, next.attempt, next.failures)
+    let Ready { next, to } = &candidate.ready;
+    task::build(job, run, candidate.hop, source, to, next.attempt, next.failures)
 }
 
 /// The event of another attempt.

@@ -5,7 +5,7 @@ use nixl_transfer_crds::{FanOut, TransferJob, condition, task::SideState};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::model::{Behaviour, World, at, everywhere, halves, job};
+use crate::model::{Behaviour, World, at, everywhere, halves, job, path, redirect};
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -129,7 +129,7 @@ fn happen(world: &mut World, event: Event) {
         }
         Event::Suspend(suspend) => world.edit(|job| job.spec.suspend = suspend),
         Event::Trigger => world.edit(|job| job.spec.trigger.push('x')),
-        Event::NewPath => world.edit(|job| job.spec.destinations[0].volume.path.push('x')),
+        Event::NewPath => world.edit(|job| redirect(job, |path| format!("{path}x"))),
         Event::BackoffLimit(limit) => world.edit(|job| job.spec.backoff_limit = limit),
         Event::ActiveDeadline(seconds) => world.edit(|job| job.spec.active_deadline_seconds = seconds),
         Event::DeleteTask(task) => {
@@ -165,7 +165,7 @@ fn any_job() -> impl Strategy<Value = TransferJob> {
             if direct {
                 job.spec.transport.fan_out = FanOut::Direct;
             }
-            if selected && job.spec.destinations.iter().all(|to| to.volume.path != "from") {
+            if selected && job.spec.destinations.iter().all(|to| path(to) != "from") {
                 let selector = json!({"selector": {"matchLabels": {"role": "data"}}});
                 job.spec.source.node = serde_json::from_value(selector).unwrap();
             }

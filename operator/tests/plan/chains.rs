@@ -40,7 +40,7 @@ fn created(actions: &[Action]) -> String {
             let chained = tail_first.len() > 1;
             assert_eq!(task.spec.transport.fan_out, if chained { FanOut::Chain } else { FanOut::Direct });
             word = format!("{word}{}{}", if chained { ">" } else { ":" }, receives.node_name);
-            assert_eq!(sends.volume, head.spec.source.volume, "what is moved is that of the job");
+            assert_eq!(sends.place, head.spec.source.place, "what is moved is that of the job");
             let next = tail_first.iter().rev().nth(at + 1);
             assert_eq!(receives.forward_to, next.map(|next| name(next)));
             if let Some(next) = next {

@@ -4,7 +4,7 @@ use nixl_transfer_crds::{FanOut, condition, task::SideState};
 use serde_json::json;
 
 use crate::{
-    model::{Behaviour, World, at, catch_up, job},
+    model::{Behaviour, World, at, catch_up, job, redirect},
     tables::only_task,
 };
 
@@ -41,7 +41,7 @@ fn what_no_further_attempt_needs_is_discarded_once() {
     world.agents(true);
     catch_up(&mut world);
     assert!(world.is(condition::SUSPENDED) && discards(&world) == 0);
-    world.edit(|job| job.spec.destinations[0].volume.path = "elsewhere".into());
+    world.edit(|job| redirect(job, |_| "elsewhere".into()));
     world.operate(usize::MAX);
     let task = world.tasks[&old].clone();
     assert!(task.spec.discard && task.metadata.deletion_timestamp.is_none());

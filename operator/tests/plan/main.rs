@@ -5,4 +5,5 @@ mod any_sequence;
 mod chains;
 mod discard;
 mod model;
+mod regions;
 mod tables;

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{
     TransferJob, TransferTask, condition,
+    endpoint::{Destination, Place},
     job::TransferJobStatus,
     task::{SideState, TransferTaskStatus},
 };
@@ -61,6 +62,18 @@ pub fn job(destinations: serde_json::Value) -> TransferJob {
         }
     }))
     .unwrap()
+}
+
+/// Path of a destination in its volume.
+pub fn path(to: &Destination) -> &str {
+    &to.place.volume().expect("these jobs move files").path
+}
+
+/// Puts the first destination elsewhere.
+pub fn redirect(job: &mut TransferJob, path: impl FnOnce(&str) -> String) {
+    if let Place::Volume(volume) = &mut job.spec.destinations[0].place {
+        volume.path = path(&volume.path);
+    }
 }
 
 /// A destination at one node.

@@ -8,7 +8,7 @@ use nixl_transfer_crds::{
 use serde_json::{Value, json};
 use transfer_operator::{cluster::Liveness, plan::Action};
 
-use crate::model::{Behaviour, World, at, catch_up, everywhere, job};
+use crate::model::{Behaviour, World, at, catch_up, everywhere, job, redirect};
 
 pub fn only_task(world: &World) -> String {
     assert_eq!(world.tasks.len(), 1, "{:#?}", world.log);
@@ -296,10 +296,8 @@ fn slots_bound_what_runs_and_queued_hops_do_not_run_out_of_time() {
 #[test]
 fn a_new_run_waits_for_the_old_one_and_removes_it() {
     type Change = fn(&mut nixl_transfer_crds::TransferJob);
-    let changes: [Change; 2] = [
-        |job| job.spec.trigger = "again".into(),
-        |job| job.spec.destinations[0].volume.path = "elsewhere".into(),
-    ];
+    let changes: [Change; 2] =
+        [|job| job.spec.trigger = "again".into(), |job| redirect(job, |_| "elsewhere".into())];
     for change in changes {
         let mut world = World::new(job(json!([at("one", "b")])));
         catch_up(&mut world);

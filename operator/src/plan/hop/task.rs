@@ -10,7 +10,7 @@ use nixl_transfer_crds::{
     task::{JobRef, TaskSource, TaskTarget},
 };
 
-use crate::plan::nodes::{Block, Chosen, Wanted};
+use crate::plan::nodes::{Block, Chosen, Receiving, Wanted};
 
 /// What the API server cannot check and an attempt cannot do without.
 pub fn check(job: &TransferJob) -> Result<(), Block> {
@@ -41,7 +41,7 @@ pub fn build(
     run: i64,
     hop: &Wanted<'_>,
     source: &Chosen,
-    target_instance: &str,
+    to: &Receiving,
     attempt: i32,
     failures: i32,
 ) -> TransferTask {
@@ -73,15 +73,15 @@ pub fn build(
         source: TaskSource {
             node_name: source.node.clone(),
             instance: source.instance.clone(),
-            volume: job.spec.source.volume.clone(),
+            place: source.place.clone(),
             relay: None,
         },
         target: TaskTarget {
             node_name: hop.node.clone(),
             node_uid,
-            instance: target_instance.into(),
+            instance: to.instance.clone(),
             destination: hop.destination.name.clone(),
-            volume: hop.destination.volume.clone(),
+            place: to.place.clone(),
             forward_to: None,
         },
         transport: Transport { fan_out: FanOut::Direct, ..job.spec.transport.clone() },

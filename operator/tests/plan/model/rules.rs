@@ -1,7 +1,7 @@
 //! What must hold at every write, whatever happens.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use nixl_transfer_crds::{FanOut, TransferTask, names::TASK_FINALIZER, task::SideState};
+use nixl_transfer_crds::{FanOut, TransferTask, endpoint::Place, names::TASK_FINALIZER, task::SideState};
 
 use super::{World, halves};
 
@@ -10,9 +10,14 @@ impl World {
     pub(super) fn check_complete(&self) {
         let (job, status) = (self.job.as_ref().unwrap(), self.status());
         for destination in &job.spec.destinations {
-            let nodes: Vec<String> = match &destination.node.name {
-                Some(name) => vec![name.clone()],
-                None => self
+            let region = |name: &str| self.cluster.regions.get(&("ns".to_string(), name.to_string()));
+            let named = destination.node.as_ref().and_then(|node| node.name.as_ref());
+            let nodes: Vec<String> = match (&destination.place, named) {
+                (Place::Memory(memory), _) => {
+                    region(&memory.name).map(|it| it.node.clone()).into_iter().collect()
+                }
+                (_, Some(name)) => vec![name.clone()],
+                _ => self
                     .cluster
                     .nodes
                     .iter()
@@ -21,7 +26,10 @@ impl World {
                     .collect(),
             };
             for node in nodes {
-                let same = destination.volume.path == job.spec.source.volume.at.path && node == "a";
+                let same = match (&job.spec.source.place, &destination.place) {
+                    (Place::Volume(from), Place::Volume(to)) => from.at.path == to.path && node == "a",
+                    _ => false,
+                };
                 let uid = self.cluster.nodes.get(&node).and_then(|view| view.uid.clone());
                 let has = self.tasks.values().any(|task| {
                     let target = task.status.as_ref().and_then(|status| status.target.as_ref());

@@ -1,0 +1,198 @@
+//! Memory as an end of a job: what stands in the way, what the task says, what becomes of a region that goes.
+
+use nixl_transfer_crds::{Reason, condition, job::status::Phase, region::Access};
+use serde_json::{Value, json};
+use transfer_operator::cluster::RegionView;
+
+use crate::model::{World, at, catch_up, job};
+use crate::tables::only_task;
+
+const MIB: u64 = 1 << 20;
+
+fn region(world: &mut World, name: &str, node: &str, change: impl FnOnce(&mut RegionView)) {
+    let agent = world.cluster.nodes[node].agent.as_ref().expect("every node of these worlds has one");
+    let mut view = RegionView {
+        uid: format!("uid-of-{name}"),
+        node: node.into(),
+        access: Access::ReadWrite,
+        external: false,
+        unready: None,
+        instance: agent.instance.clone(),
+        size: MIB,
+        content: Some(MIB),
+    };
+    change(&mut view);
+    world.cluster.regions.insert(("ns".into(), name.into()), view);
+}
+
+fn to_memory(name: &str) -> Value {
+    json!([{"name": "one", "memory": {"name": name}}])
+}
+
+/// A job from node a's file, or from a region, to `destinations`.
+fn from(memory: Option<&str>, destinations: Value) -> World {
+    let mut job = job(destinations);
+    if let Some(name) = memory {
+        job.spec.source = serde_json::from_value(json!({"memory": {"name": name}})).unwrap();
+    }
+    World::new(job)
+}
+
+fn run(world: &mut World) {
+    world.operate(usize::MAX);
+    while world.agents(true) {
+        world.operate(usize::MAX);
+    }
+    catch_up(world);
+}
+
+#[test]
+fn memory_is_found_by_its_name_and_the_task_says_which_one_of_that_name() {
+    let mut world = from(Some("from"), json!([{"name": "one", "memory": {"name": "to"}}, at("two", "b")]));
+    region(&mut world, "from", "a", |_| {});
+    region(&mut world, "to", "c", |_| {});
+    run(&mut world);
+    assert!(world.is(condition::COMPLETE), "{:#?}", world.log);
+    for task in world.tasks.values() {
+        let spec = serde_json::to_value(&task.spec).unwrap();
+        assert_eq!(spec["source"]["memory"], json!({"name": "from", "uid": "uid-of-from"}));
+        assert!(spec["source"].get("volume").is_none());
+        match task.spec.target.destination.as_str() {
+            "one" => {
+                assert_eq!(spec["target"]["memory"], json!({"name": "to", "uid": "uid-of-to"}));
+                assert_eq!(task.spec.target.node_name, "c");
+            }
+            _ => assert_eq!(task.spec.target.node_name, "b"),
+        }
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_of_memory_is_said() {
+    type Change = fn(&mut RegionView);
+    let same: Change = |_| {};
+    let refused: [(&str, Option<&str>, Value, Change, Reason); 13] = [
+        ("another name", None, to_memory("other"), same, Reason::RegionNotFound),
+        ("another source", Some("other"), json!([at("one", "b")]), same, Reason::RegionNotFound),
+        (
+            "on another node than said",
+            None,
+            json!([{"name": "one", "node": {"name": "b"}, "memory": {"name": "r"}}]),
+            same,
+            Reason::RegionNotFound,
+        ),
+        (
+            "on no node of the selector",
+            None,
+            json!([{"name": "one", "node": {"selector": {"matchLabels": {"role": "none"}}}, "memory": {"name": "r"}}]),
+            same,
+            Reason::RegionNotFound,
+        ),
+        (
+            "not ready",
+            None,
+            to_memory("r"),
+            |r| r.unready = Some((Reason::RegionNotReady, "no pod".into())),
+            Reason::RegionNotReady,
+        ),
+        (
+            "no such device",
+            None,
+            to_memory("r"),
+            |r| r.unready = Some((Reason::NoSuchDevice, "cuda:9".into())),
+            Reason::NoSuchDevice,
+        ),
+        (
+            "of an agent that is gone",
+            None,
+            to_memory("r"),
+            |r| r.instance = "older".into(),
+            Reason::RegionNotReady,
+        ),
+        ("empty", Some("r"), json!([at("one", "b")]), |r| r.content = None, Reason::RegionNotReady),
+        (
+            "not to be read",
+            Some("r"),
+            json!([at("one", "b")]),
+            |r| r.access = Access::Writable,
+            Reason::InvalidSpec,
+        ),
+        ("not to be written", None, to_memory("r"), |r| r.access = Access::Readable, Reason::InvalidSpec),
+        ("itself", Some("r"), to_memory("r"), same, Reason::SameEndpoint),
+        (
+            "external, to two",
+            Some("r"),
+            json!([at("one", "b"), at("two", "c")]),
+            |r| r.external = true,
+            Reason::InvalidSpec,
+        ),
+        (
+            "external, to a selector",
+            Some("r"),
+            json!([{"name": "one", "node": {"selector": {}}, "volume": {"name": "v"}}]),
+            |r| r.external = true,
+            Reason::InvalidSpec,
+        ),
+    ];
+    for (what, source, destinations, change, reason) in refused {
+        let mut world = from(source, destinations);
+        region(&mut world, "r", "c", change);
+        catch_up(&mut world);
+        world.pass(2);
+        catch_up(&mut world);
+        assert!(world.tasks.is_empty(), "{what}: {:#?}", world.log);
+        let status = world.status();
+        let ready = condition::find(&status.conditions, condition::READY).unwrap();
+        let final_ = reason.class() == nixl_transfer_crds::reason::Class::Final;
+        assert_eq!(ready.reason, reason.as_str(), "{what}: {}", ready.message);
+        assert_eq!(world.is(condition::FAILED), final_, "{what}: {}", ready.message);
+    }
+}
+
+#[test]
+fn lengths_are_compared_before_anything_starts() {
+    type Sizes = (Option<u64>, u64, bool);
+    let cases: [(Sizes, bool); 5] = [
+        ((Some(MIB), MIB, false), true),
+        ((Some(MIB - 1), MIB, false), true),
+        ((Some(MIB + 1), MIB, false), false),
+        ((Some(MIB), MIB, true), true),
+        ((Some(MIB - 1), MIB, true), false),
+    ];
+    for ((content, size, external), fits) in cases {
+        let mut world = from(Some("from"), to_memory("to"));
+        region(&mut world, "from", "a", |region| region.content = content);
+        region(&mut world, "to", "b", |region| (region.size, region.external) = (size, external));
+        catch_up(&mut world);
+        let reason = world.status().conditions.iter().find(|c| c.type_ == "Ready").unwrap().reason.clone();
+        assert_eq!(
+            world.tasks.len(),
+            usize::from(fits),
+            "{content:?} into {size}, external {external}: {reason}"
+        );
+        assert_eq!(reason == "LengthMismatch", !fits, "{reason}");
+    }
+}
+
+#[test]
+fn a_region_that_is_deleted_ends_the_attempt_and_one_made_again_is_another() {
+    let mut world = from(None, to_memory("r"));
+    region(&mut world, "r", "b", |_| {});
+    catch_up(&mut world);
+    let first = only_task(&world);
+    let old = world.cluster.regions.remove(&("ns".to_string(), "r".to_string())).unwrap();
+    catch_up(&mut world);
+    world.pass(2);
+    catch_up(&mut world);
+    assert!(world.tasks.get(&first).is_none_or(|task| task.spec.cancel), "{:#?}", world.log);
+    let status = world.status();
+    assert_eq!(status.phase, Some(Phase::Pending));
+    assert_eq!(condition::find(&status.conditions, condition::READY).unwrap().reason, "RegionNotFound");
+
+    region(&mut world, "r", "b", |region| region.uid = format!("{}-again", old.uid));
+    run(&mut world);
+    assert!(world.is(condition::COMPLETE), "{:#?}", world.log);
+    let task = world.tasks.values().max_by_key(|task| task.spec.attempt).unwrap();
+    let memory = task.spec.target.place.memory().unwrap();
+    assert_eq!(memory.uid, "uid-of-r-again");
+}
