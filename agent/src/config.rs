@@ -111,6 +111,9 @@ pub struct Config {
     pub warm_workers: u32,
     /// The launcher, if it runs in a container of its own; else control starts one.
     pub launcher: Option<LauncherConfig>,
+    /// Memory that regions may use.
+    #[serde(default)]
+    pub memory: MemoryConfig,
     /// Directories that jobs may use.
     pub volumes: Vec<VolumeConfig>,
     /// For tests of this project only: damages data on purpose before it is verified.
@@ -145,6 +148,21 @@ pub struct LauncherConfig {
     pub socket: PathBuf,
 }
 
+/// Memory that regions may use.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct MemoryConfig {
+    /// Host memory of all MemoryRegions of kind `agent` on this node together. The container's memory limit must have room
+    /// for it.
+    pub host: Quantity,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self { host: Quantity::from_bytes(1 << 30) }
+    }
+}
+
 /// Faults on purpose.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -173,6 +191,12 @@ impl Config {
             problem,
             remedy,
         })
+    }
+
+    /// Host memory of regions in bytes.
+    pub fn region_bytes(&self) -> u64 {
+        // Checked when the file was read.
+        self.memory.host.bytes().unwrap_or(0)
     }
 
     /// Staging memory in bytes.

@@ -13,12 +13,15 @@ pub mod metadata;
 pub mod network;
 pub mod order;
 pub mod receive;
+pub mod regions;
 pub mod relay;
 pub mod relays;
 pub mod report;
+pub mod sink;
 pub mod source;
 pub mod source_runs;
 pub mod staging;
+pub mod supply;
 pub mod target;
 pub mod watch;
 mod window;
@@ -50,6 +53,7 @@ use self::{
 use crate::{
     config::Config,
     metrics::Metrics,
+    region::Regions,
     volume::{DestinationLocks, Remembered, Volume},
 };
 
@@ -63,6 +67,8 @@ pub struct HopContext {
     pub instance: String,
     /// Published volumes by name.
     pub volumes: BTreeMap<String, Arc<Volume>>,
+    /// Memory regions that this agent holds.
+    pub regions: Regions,
     /// Locks on destinations.
     pub locks: DestinationLocks,
     /// The pool of workers.

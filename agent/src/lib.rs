@@ -9,6 +9,7 @@ pub mod logging;
 pub mod manifest;
 pub mod metrics;
 pub mod protocol;
+pub mod region;
 pub mod run;
 pub mod serve;
 pub mod volume;

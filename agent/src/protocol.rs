@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use entry::{Entry, Totals};
 
 /// Version of these messages; a launcher and workers of another version are refused.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// Descriptors that one message may carry (the kernel's limit is 253).
 pub const MAX_DESCRIPTORS: usize = 128;
@@ -186,6 +186,8 @@ pub struct FileToRead {
     /// Digest of its content, where it is known from before.
     #[serde(with = "hex::optional")]
     pub known: Option<Vec<u8>>,
+    /// Whether it is memory: its bytes may change, and what counts is what was read.
+    pub memory: bool,
 }
 
 /// A file that a target's worker writes.
@@ -200,6 +202,8 @@ pub struct FileToWrite {
     pub known: Option<Vec<u8>>,
     /// What an earlier attempt has made durable of it in the partial file.
     pub prefix: Option<Prefix>,
+    /// Whether it is memory: it keeps its length, and there is no disk to bring it to.
+    pub memory: bool,
 }
 
 /// The first bytes of a file.

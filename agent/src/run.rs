@@ -25,6 +25,7 @@ use crate::{
         fence::Fence,
         inventory::Inventory,
         lease::Holder,
+        regions::RegionKeeper,
         source_runs::SourceRuns,
         staging::Staging,
         watch::WatchHealth,
@@ -32,6 +33,7 @@ use crate::{
     },
     launcher::child,
     metrics::Metrics,
+    region::{Budget, Regions},
     serve::{Heartbeat, Served, serve},
     volume::{DestinationLocks, Volume},
 };
@@ -77,6 +79,17 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         instance: instance.clone(),
     };
     tasks.spawn(holder.keep(fence.clone(), metrics.clone(), stopped.clone()));
+    let (regions, budget) = (Regions::default(), Budget::new(config.region_bytes()));
+    let keeper = RegionKeeper {
+        api: Api::all(client.clone()),
+        client: client.clone(),
+        node: config.node_name.clone(),
+        instance: instance.clone(),
+        regions: regions.clone(),
+        budget: budget.clone(),
+        metrics: metrics.clone(),
+    };
+    tasks.spawn(keeper.keep(stopped.clone()));
     let inventory = Inventory {
         api: Api::all(client.clone()),
         config: config.clone(),
@@ -84,6 +97,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         volumes: volumes.clone(),
         missing,
         nixl: workers.facts(),
+        memory: budget,
         fence: fence.clone(),
         metrics: metrics.clone(),
     };
@@ -114,6 +128,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         config,
         instance,
         volumes,
+        regions,
         locks: DestinationLocks::default(),
         relays: control::relays::Relays::default(),
         remembered: Arc::default(),

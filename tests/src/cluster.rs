@@ -201,15 +201,28 @@ impl Cluster {
 
     /// Waits until the agent of a node says that it can take transfers.
     pub async fn wait_node_ready(&self, name: &str, within: Duration) -> Result<()> {
-        let nodes: Api<TransferNode> = Api::all(self.client());
-        let is_ready = |node: Option<&TransferNode>| {
-            let status = node.and_then(|node| node.status.as_ref());
+        self.wait_node(name, within, "Ready", |node| {
+            let status = node.status.as_ref();
             status.is_some_and(|status| condition::is_true(&status.conditions, condition::READY))
-        };
-        let ready = kube::runtime::wait::await_condition(nodes, name, is_ready);
-        tokio::time::timeout(within, ready)
+        })
+        .await
+    }
+
+    /// Waits until a TransferNode fulfils `until`.
+    pub async fn wait_node(
+        &self,
+        name: &str,
+        within: Duration,
+        what: &str,
+        until: impl Fn(&TransferNode) -> bool + Send,
+    ) -> Result<()> {
+        let nodes: Api<TransferNode> = Api::all(self.client());
+        let waited = kube::runtime::wait::await_condition(nodes, name, |node: Option<&TransferNode>| {
+            node.is_some_and(&until)
+        });
+        tokio::time::timeout(within, waited)
             .await
-            .with_context(|| format!("TransferNode {name} is not Ready:\n{}", self.logs()))??;
+            .with_context(|| format!("TransferNode {name} is not {what}:\n{}", self.logs()))??;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod copies;
 pub mod data;
 pub mod jobs;
+pub mod regions;
 pub mod rules;
 
 pub use cluster::{Cluster, Setup};

@@ -148,6 +148,9 @@ fn check(config: &Config) -> Result<(), Problem> {
         }
         Err(error) => return Err(problem("staging", error.to_string(), "give 1Mi to 64Gi")),
     }
+    if let Err(error) = config.memory.host.bytes() {
+        return Err(problem("memory.host", error.to_string(), "give for example 0 or 8Gi"));
+    }
     absolute("nixl.library", &config.nixl.library)?;
     absolute("nixl.plugins", &config.nixl.plugins)?;
     if let Some(launcher) = &config.launcher {

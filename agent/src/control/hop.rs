@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, ResourceExt};
 use nixl_transfer_crds::{
-    Algorithm, Quantity, Reason, TransferTask, VolumeRef,
+    Algorithm, Quantity, Reason, TransferTask,
     task::{
         Side, SideState,
         status::{Operation, OperationKind, OperationState},
@@ -194,14 +194,14 @@ impl Hop {
     }
 
     /// The volume to write to.
-    pub fn writable_volume(&self, wanted: &VolumeRef) -> Result<Arc<Volume>, Failure> {
-        let volume = self.volume(&wanted.name)?;
+    pub fn writable_volume(&self, wanted: &str) -> Result<Arc<Volume>, Failure> {
+        let volume = self.volume(wanted)?;
         if volume.read_only {
             return Err(Failure::new(
                 Reason::VolumeReadOnly,
                 format!(
-                    "volume {:?} of node {} is published read-only; choose another",
-                    wanted.name, self.context.config.node_name
+                    "volume {wanted:?} of node {} is published read-only; choose another",
+                    self.context.config.node_name
                 ),
             ));
         }

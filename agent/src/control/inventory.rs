@@ -22,7 +22,7 @@ use tracing::{info, warn};
 pub use facts::Facts;
 
 use super::{fence::Fence, workers::NixlFacts};
-use crate::{config::Config, metrics::Metrics, volume::Volume};
+use crate::{config::Config, metrics::Metrics, region::Budget, volume::Volume};
 
 /// Free space is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -45,6 +45,8 @@ pub struct Inventory {
     pub missing: Vec<String>,
     /// What workers found out.
     pub nixl: watch::Receiver<Option<NixlFacts>>,
+    /// Memory that regions may take.
+    pub memory: Budget,
     /// Whether the agent may commit.
     pub fence: Fence,
     /// Counters.
@@ -55,6 +57,7 @@ impl Inventory {
     /// Keeps the TransferNode true until `stop`; then says that the agent ends, if the API server takes it.
     pub async fn keep(mut self, mut stop: watch::Receiver<bool>) {
         let mut fenced = self.fence.changes();
+        let mut memory = self.memory.changes();
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut written: Option<TransferNodeStatus> = None;
@@ -65,6 +68,7 @@ impl Inventory {
                 _ = tokio::time::sleep(RETRY_AFTER), if failed => {}
                 Ok(()) = self.nixl.changed() => {}
                 Ok(()) = fenced.changed() => {}
+                Ok(()) = memory.changed() => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }
             failed = !self.refresh(&mut written, false).await;
@@ -81,6 +85,7 @@ impl Inventory {
             volumes: self.volumes(),
             missing: &self.missing,
             nixl: nixl.as_ref(),
+            memory: &self.memory,
             fenced: !self.fence.may_commit(),
             ending,
         };

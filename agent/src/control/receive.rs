@@ -10,14 +10,14 @@ use std::{
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, task::status::TargetSide};
 
-use super::window;
+use super::{sink::Sink, window};
 use crate::{
     metrics::Metrics,
     protocol::{
         Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, Prefix,
         entry::{Entry, Totals},
     },
-    volume::{Committed, Destination, Keep, MayCommit, OpenedPartial, Resume},
+    volume::{Committed, Keep, MayCommit, OpenedPartial, Resume},
 };
 
 /// Partial files of one message, with their descriptors.
@@ -37,7 +37,7 @@ pub enum Arrival {
 /// The receiving end of one hop, as control sees it.
 #[derive(Debug)]
 pub struct Received {
-    destination: Destination,
+    sink: Sink,
     algorithm: Algorithm,
     to_open: VecDeque<u32>,
     open: usize,
@@ -54,9 +54,9 @@ pub struct Received {
 
 impl Received {
     /// Nothing has arrived yet.
-    pub fn new(destination: Destination, algorithm: Algorithm) -> Self {
+    pub fn new(sink: Sink, algorithm: Algorithm) -> Self {
         Self {
-            destination,
+            sink,
             algorithm,
             to_open: VecDeque::new(),
             open: 0,
@@ -77,8 +77,8 @@ impl Received {
         match message {
             FromWorker::Manifest { entries, totals, .. } => self.manifest(entries, totals),
             FromWorker::Stored { files, .. } => {
-                let Self { destination, committed, skipped, open, .. } = self;
-                destination.commit(&files, may_commit, |outcome| {
+                let Self { sink, committed, skipped, open, .. } = self;
+                sink.commit(&files, may_commit, |outcome| {
                     *match outcome {
                         Committed::Replaced => &mut *committed,
                         Committed::Skipped => &mut *skipped,
@@ -88,10 +88,7 @@ impl Received {
                 Ok(Arrival::Open)
             }
             FromWorker::Durable { index, length, digest, .. } => {
-                // Said of a file that was committed meanwhile, it says nothing any more.
-                if self.destination.is_being_written(index) {
-                    self.destination.durable(index, length, &digest)?;
-                }
+                self.sink.durable(index, length, &digest)?;
                 Ok(Arrival::Nothing)
             }
             FromWorker::Progress { counters, .. } => {
@@ -105,12 +102,12 @@ impl Received {
     }
 
     fn manifest(&mut self, entries: Vec<Entry>, totals: Option<Totals>) -> Result<Arrival, Failure> {
-        self.destination.accept(entries, totals)?;
-        if !self.destination.manifest_complete() {
+        self.sink.accept(entries, totals)?;
+        self.totals = self.sink.totals();
+        if self.totals.is_none() {
             return Ok(Arrival::Nothing);
         }
-        self.totals = self.destination.totals();
-        self.to_open = self.destination.file_indices().collect();
+        self.to_open = self.sink.file_indices().into();
         Ok(Arrival::Open)
     }
 
@@ -118,10 +115,11 @@ impl Received {
     pub fn open_more(&mut self) -> Result<Option<Batch>, Failure> {
         let next = self.next_to_open();
         let (mut files, mut descriptors) = (Vec::new(), Vec::new());
-        for (index, opened) in next.iter().zip(self.destination.partials(&next)?) {
+        for (index, opened) in next.iter().zip(self.sink.open(&next)?) {
             let OpenedPartial { partial, existing, resume, known } = opened;
             let prefix = resume.map(|Resume { length, digest }| Prefix { length, digest });
-            files.push(FileToWrite { index: *index, compare: existing.is_some(), known, prefix });
+            let memory = self.sink.is_memory();
+            files.push(FileToWrite { index: *index, compare: existing.is_some(), known, prefix, memory });
             descriptors.push(partial);
             descriptors.extend(existing);
         }
@@ -134,7 +132,7 @@ impl Received {
         let room = self.window.saturating_sub(self.open);
         let mut descriptors = 0;
         let fitting = self.to_open.iter().take(room).take_while(|index| {
-            descriptors += self.destination.descriptors(**index);
+            descriptors += self.sink.descriptors(**index);
             descriptors <= MAX_DESCRIPTORS
         });
         let count = fitting.count();
@@ -156,12 +154,12 @@ impl Received {
                 ),
             ));
         }
-        Ok(Arrival::Done(self.destination.finish(self.algorithm, may_commit)?))
+        Ok(Arrival::Done(self.sink.finish(self.algorithm, may_commit)?))
     }
 
     /// Says what is to stay for the next attempt.
     pub fn keep(&mut self, keep: Keep) {
-        self.destination.keep(keep);
+        self.sink.keep(keep);
     }
 
     /// Whether progress shall be written now.
@@ -210,7 +208,7 @@ mod tests {
             HopId, StoredFile,
             entry::{EntryKind, RelativePath, Time},
         },
-        volume::{DestinationLocks, RunPlace, Volume, VolumeConfig},
+        volume::{Destination, DestinationLocks, RunPlace, Volume, VolumeConfig},
     };
 
     const FILES: u32 = 300;
@@ -227,7 +225,8 @@ mod tests {
         let lock = DestinationLocks::default().try_lock(&volume, "out").unwrap().expect("free");
         let place = RunPlace { job_uid: "u".into(), run: 1, destination: "d".into(), node_uid: "n".into() };
         let destination = Destination::open(&volume, "out", policy, &place, "a", Algorithm::Xxh3, lock);
-        Received { window: 200, ..Received::new(destination.unwrap(), Algorithm::Xxh3) }
+        let sink = Sink::Volume(Box::new(destination.unwrap()));
+        Received { window: 200, ..Received::new(sink, Algorithm::Xxh3) }
     }
 
     fn manifest() -> FromWorker {

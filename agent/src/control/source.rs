@@ -1,19 +1,24 @@
 //! The sending side of a hop: walk the tree, take a seat in the run's worker, publish agent metadata, hand over manifest
 //! and open files, report.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{
-    Reason,
+    Algorithm, Reason,
+    endpoint::Place,
     task::{
-        Side, SideState,
+        Side, SideState, TaskMemory,
         status::{Operation, OperationKind, OperationState, SourceSide},
     },
 };
+use tokio::task::JoinHandle;
 
 use super::{
     events,
@@ -24,6 +29,7 @@ use super::{
     report::{Half, Report},
     source_runs::Seat,
     staging::Share,
+    supply::Supply,
     window,
 };
 use crate::{
@@ -31,7 +37,8 @@ use crate::{
         Failure, FileToRead, FromWorker, MAX_DESCRIPTORS, ToWorker, WorkerName,
         entry::{Entry, EntryKind},
     },
-    volume::SourceTree,
+    region::{RegionSource, Regions},
+    volume::{Memory, SourceTree},
 };
 
 /// Entries in one part of the manifest: small enough for a message with the longest paths.
@@ -69,10 +76,10 @@ async fn send(hop: &Hop, report: &Report, worker: &mut Option<WorkerName>) -> En
     let stop_walk = Arc::new(AtomicBool::new(false));
     let mut seat = None;
     // Given back when the seat is left, not before.
-    let mut staging = None;
+    let (mut staging, mut supplied) = (None, None);
     let interrupt = hop.interrupt(Side::Source);
     let ending = tokio::select! {
-        result = phases(hop, report, &mut seat, &mut staging, &stop_walk) => match result {
+        result = phases(hop, report, &mut seat, (&mut staging, &mut supplied), &stop_walk) => match result {
             Ok(()) => Ending::Succeeded,
             Err(failure) => Ending::Failed(failure),
         },
@@ -90,27 +97,19 @@ async fn phases(
     hop: &Hop,
     report: &Report,
     seat: &mut Option<Seat>,
-    staging: &mut Option<Share>,
+    (staging, supplied): (&mut Option<Share>, &mut Option<Supply>),
     stop_walk: &Arc<AtomicBool>,
 ) -> Result<(), Failure> {
     let spec = &hop.task.spec;
     let stream = hop.stream()?;
     let network = network::network(spec, &hop.context.config.network.devices)?;
-    let volume = hop.volume(&spec.source.volume.at.name)?;
+    let supply = supply(hop, stop_walk)?;
     *staging = Some(hop.context.staging.take(&spec.transport, hop.within_node(), hop.pending()).await?);
-
-    let walk = {
-        let (source, stop) = (spec.source.volume.clone(), stop_walk.clone());
-        tokio::task::spawn_blocking(move || SourceTree::walk(&volume, &source, &stop))
-    };
     let run = (spec.job_ref.uid.clone(), spec.run, hop.within_node());
     let seat = seat.insert(hop.context.source_runs.sit(run, &network).await?);
     seat.send(ToWorker::OpenSource { hop: seat.hop, stream }, Vec::new()).await?;
-    let tree = walk
-        .await
-        .map_err(|error| Failure::new(Reason::IoError, format!("walking the source failed: {error}")))??
-        .remembering(hop.memory(), hop.algorithm());
-
+    let supply = supplied.insert(supply.await?);
+    let taken_away = supply.ended();
     let metadata = events::prepared(&mut seat.events).await?;
     report.set(prepared(metadata, seat.worker()));
 
@@ -121,7 +120,46 @@ async fn phases(
     };
     super::metadata::check_rdma(&metadata, &peer)?;
     seat.send(ToWorker::Connect { hop: seat.hop, metadata, worker: WorkerName(peer) }, Vec::new()).await?;
-    feed(hop, seat, &tree).await
+    tokio::select! {
+        result = feed(hop, seat, supply) => result,
+        failure = taken_away => Err(failure),
+    }
+}
+
+/// What is sent: begins the walk of a tree, or waits for the right to read a region.
+fn supply(
+    hop: &Hop,
+    stop_walk: &Arc<AtomicBool>,
+) -> Result<impl Future<Output = Result<Supply, Failure>> + Send + use<>, Failure> {
+    enum Begun {
+        Walk(JoinHandle<Result<SourceTree, Failure>>, Memory, Algorithm),
+        Claim(Regions, String, TaskMemory, Duration),
+    }
+    let begun = match &hop.task.spec.source.place {
+        Place::Volume(source) => {
+            let volume = hop.volume(&source.at.name)?;
+            let (source, stop) = (source.clone(), stop_walk.clone());
+            let walk = tokio::task::spawn_blocking(move || SourceTree::walk(&volume, &source, &stop));
+            Begun::Walk(walk, hop.memory(), hop.algorithm())
+        }
+        Place::Memory(memory) => {
+            Begun::Claim(hop.context.regions.clone(), hop.namespace(), memory.clone(), hop.pending())
+        }
+    };
+    Ok(async move {
+        match begun {
+            Begun::Walk(walk, memory, algorithm) => {
+                let failed =
+                    |error| Failure::new(Reason::IoError, format!("walking the source failed: {error}"));
+                let tree = walk.await.map_err(failed)??;
+                Ok(Supply::Tree(tree.remembering(memory, algorithm)))
+            }
+            Begun::Claim(regions, namespace, memory, within) => {
+                let reading = regions.read(&namespace, &memory, within).await?;
+                Ok(Supply::Region(RegionSource::new(reading)))
+            }
+        }
+    })
 }
 
 /// The half of a sending side whose worker waits for the target, with what that needs to answer it.
@@ -138,22 +176,23 @@ pub fn prepared(metadata: String, worker: &WorkerName) -> Half {
 }
 
 /// Hands over the manifest, then open files as the worker gets through them, until everything is sent.
-async fn feed(hop: &Hop, seat: &mut Seat, tree: &SourceTree) -> Result<(), Failure> {
-    let parts: Vec<&[Entry]> = tree.entries().chunks(MANIFEST_PART).collect();
+async fn feed(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure> {
+    let parts: Vec<&[Entry]> = supply.entries().chunks(MANIFEST_PART).collect();
     for (at, part) in parts.iter().enumerate() {
-        let totals = (at + 1 == parts.len()).then(|| tree.totals());
+        let totals = (at + 1 == parts.len()).then(|| supply.totals());
         seat.send(ToWorker::Manifest { hop: seat.hop, entries: part.to_vec(), totals }, Vec::new()).await?;
     }
-    let files: Vec<u32> = regular_files(tree.entries());
+    let files: Vec<u32> = regular_files(supply.entries());
     let (mut opened, mut consumed, mut reported) = (0, 0, 0);
     let window = window::files();
     loop {
         while opened < files.len() && opened - consumed < window {
             let room = (window - (opened - consumed)).min(MAX_DESCRIPTORS);
             let batch = &files[opened..files.len().min(opened + room)];
-            let descriptors = tokio::task::block_in_place(|| tree.open(batch))?;
-            let files =
-                batch.iter().map(|index| FileToRead { index: *index, known: tree.known(*index) }).collect();
+            let descriptors = tokio::task::block_in_place(|| supply.open(batch))?;
+            let memory = supply.is_memory();
+            let file = |index: &u32| FileToRead { index: *index, known: supply.known(*index), memory };
+            let files = batch.iter().map(file).collect();
             seat.send(ToWorker::Files { hop: seat.hop, files }, descriptors).await?;
             opened += batch.len();
         }
@@ -161,7 +200,7 @@ async fn feed(hop: &Hop, seat: &mut Seat, tree: &SourceTree) -> Result<(), Failu
             FromWorker::Consumed { below, digests, .. } => {
                 consumed = files.partition_point(|index| *index < below).max(consumed);
                 tokio::task::block_in_place(|| {
-                    digests.iter().for_each(|file| tree.remember(file.index, &file.digest));
+                    digests.iter().for_each(|file| supply.remember(file.index, &file.digest));
                 });
             }
             FromWorker::Progress { counters, .. } => {

@@ -1,7 +1,9 @@
-//! The receiving side of a hop: lock the destination, take a fresh worker, publish RdmaMetadata, prepare and commit
+//! The receiving side of a hop: claim the destination, take a fresh worker, publish RdmaMetadata, prepare and commit
 //! files as the worker stores them, report. Its count and digest are the only truth about success.
 
-use std::{sync::Arc, time::Duration};
+mod claim;
+
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{
@@ -27,8 +29,8 @@ use super::{
     workers::{Worker, WorkerEvent},
 };
 use crate::{
-    protocol::{Failure, HopId, ToWorker, WorkerName},
-    volume::{Destination, DestinationLock, Keep, Volume},
+    protocol::{Failure, HopId, Network, StreamOptions, ToWorker, WorkerName},
+    volume::Keep,
 };
 
 /// The receiving hop of a target's worker.
@@ -36,9 +38,6 @@ const HOP: HopId = HopId(0);
 
 /// Progress is written at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
-
-/// A target that waits for the lock says so after this time.
-const BUSY_AFTER: Duration = Duration::from_millis(500);
 
 /// What the hop holds while it runs, apart from the phases, so that it can be ended in the right order: first the
 /// worker, whose memory a peer can write; then the partial files, the lock and the staging memory.
@@ -149,19 +148,31 @@ async fn phases(
     let spec = &hop.task.spec;
     let stream = hop.stream()?;
     let network = network::network(spec, &hop.context.config.network.devices)?;
-    let volume = hop.writable_volume(&spec.target.volume)?;
-    let lock = lock(hop, report, half, &volume).await?;
+    let claim = claim::claim(hop, report, half).await?;
+    let taken_away = claim.ended();
     let share = hop.context.staging.take(&spec.transport, hop.within_node(), hop.pending()).await?;
     let staging = held.staging.insert(share);
     let _registered = hop.context.metrics.registered(staging.bytes);
-    let destination = tokio::task::block_in_place(|| {
-        let (path, policy, node) = (&spec.target.volume.path, spec.write_policy, &spec.source.node_name);
-        Destination::open(&volume, path, policy, &hop.place(), node, hop.algorithm(), lock)
-    })?;
-    let destination = destination.remembering(hop.memory());
-    let received = held.received.insert(Received::new(destination, hop.algorithm()));
+    let sink = tokio::task::block_in_place(|| claim.open(hop))?;
+    let received = held.received.insert(Received::new(sink, hop.algorithm()));
+    tokio::select! {
+        result = transfer(hop, report, half, relayed, &mut held.worker, received, (stream, network, since)) => result,
+        failure = taken_away => Err(failure),
+    }
+}
 
-    let worker = held.worker.insert(hop.context.workers.take(&network).await?);
+/// Takes a worker and lets it receive.
+async fn transfer(
+    hop: &Hop,
+    report: &Report,
+    half: &mut TargetSide,
+    relayed: Option<&Relayed>,
+    worker: &mut Option<Worker>,
+    received: &mut Received,
+    (stream, network, since): (StreamOptions, Network, Instant),
+) -> Result<(), Failure> {
+    let spec = &hop.task.spec;
+    let worker = worker.insert(hop.context.workers.take(&network).await?);
     half.worker = Some(worker.name.0.clone());
     half.transport = Some(network::used(&network));
     let key = Uuid::new_v4().to_string();
@@ -191,44 +202,6 @@ async fn phases(
     let connect = ToWorker::Connect { hop: HOP, metadata, worker: WorkerName(peer) };
     worker.sender().send(connect, Vec::new()).await?;
     take_in(hop, report, half, worker, received).await
-}
-
-/// The lock on the real directory: waits for other transfers, and says so when it takes long.
-async fn lock(
-    hop: &Hop,
-    report: &Report,
-    half: &mut TargetSide,
-    volume: &Arc<Volume>,
-) -> Result<DestinationLock, Failure> {
-    let path = &hop.task.spec.target.volume.path;
-    let locks = &hop.context.locks;
-    let deadline = Instant::now() + hop.pending();
-    let say = Instant::now() + BUSY_AFTER;
-    let busy = || {
-        format!(
-            "another transfer writes to {path:?} of volume {:?} on node {}, inside it or around it; wait for it, or choose another path",
-            volume.name, hop.context.config.node_name
-        )
-    };
-    // Subscribed before the first look, so that a release between look and wait is not missed.
-    let mut released = locks.released();
-    loop {
-        if let Some(lock) = locks.try_lock(volume, path)? {
-            return Ok(lock);
-        }
-        let said = half.reason.is_some();
-        let until = if said { deadline } else { deadline.min(say) };
-        let _ = tokio::time::timeout_at(until, released.changed()).await;
-        if Instant::now() >= deadline {
-            return Err(Failure::new(Reason::DestinationBusy, busy()));
-        }
-        if !said && Instant::now() >= say {
-            half.reason = Some(Reason::DestinationBusy.as_str().into());
-            half.message = Some(busy());
-            half.last_transition_time = Some(Time(jiff::Timestamp::now()));
-            report.set(Half::Target(Box::new(half.clone())));
-        }
-    }
 }
 
 /// Takes in what the worker hands over until all is committed.

@@ -208,7 +208,10 @@ mod tests {
     fn a_message_arrives_with_its_descriptors() {
         let (one, other) = Channel::pair().unwrap();
         let file = std::fs::File::open("/proc/self/status").unwrap();
-        let message = ToWorker::Files { hop: HopId(7), files: vec![FileToRead { index: 3, known: None }] };
+        let message = ToWorker::Files {
+            hop: HopId(7),
+            files: vec![FileToRead { index: 3, known: None, memory: false }],
+        };
         one.send(&message, &[file.as_fd()]).unwrap();
         one.send(&ToWorker::Ping { sequence: 1 }, &[]).unwrap();
         let (got, mut fds) = other.receive::<ToWorker>().unwrap();

@@ -64,7 +64,7 @@ mod tests {
         assert!(text.contains(r#""009aff""#), "{text}");
         assert_eq!(serde_json::from_str::<StoredFile>(&text).unwrap(), stored);
         for known in [None, Some(vec![]), Some(vec![1, 2])] {
-            let file = FileToRead { index: 1, known };
+            let file = FileToRead { index: 1, known, memory: false };
             let text = serde_json::to_string(&file).unwrap();
             assert_eq!(serde_json::from_str::<FileToRead>(&text).unwrap(), file, "{text}");
         }

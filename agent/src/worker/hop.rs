@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn descriptors_are_dealt_in_order_and_counted() {
-        let file = |index, compare| FileToWrite { index, compare, known: None, prefix: None };
+        let file = |index, compare| FileToWrite { index, compare, known: None, prefix: None, memory: false };
         let list = |count| Partial::list(vec![file(3, true), file(5, false)], descriptors(count));
         let dealt = list(3).expect("fits");
         assert_eq!(

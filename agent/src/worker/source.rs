@@ -200,14 +200,15 @@ impl Source {
     }
 
     fn send_file(&mut self, given: FileToRead, file: &OwnedFd) -> Result<(), Stop> {
-        let FileToRead { index, known } = given;
+        let FileToRead { index, known, memory } = given;
         let has = self.asked(index)?;
         let Some(Entry { path, kind: EntryKind::File { size, .. } }) = self.entries.get(index as usize)
         else {
             return Err(out_of_turn().into());
         };
         let shown = path.display();
-        let read = read::FileToSend { index, file, shown: &shown, size: *size, known: known.as_deref() };
+        let known = known.as_deref();
+        let read = read::FileToSend { index, file, shown: &shown, size: *size, known, memory };
         let (packer, counters, pace, seat) =
             (&mut self.packer, &mut self.counters, &mut self.pace, &self.seat);
         let digest = read.send(packer, seat.options.algorithm, &has, |bytes, resent| {

@@ -43,7 +43,7 @@ fn other_messages_are_no_heartbeat() {
 fn what_no_control_says_ends_it() {
     let (control, worker) = Channel::pair().expect("a pair");
     let thread = std::thread::spawn(move || serve(&worker, Duration::from_secs(5)));
-    let files = [1, 2].map(|index| FileToRead { index, known: None }).into();
+    let files = [1, 2].map(|index| FileToRead { index, known: None, memory: false }).into();
     control.send(&ToWorker::Files { hop: HopId(1), files }, &[]).expect("sent");
     assert!(matches!(thread.join().expect("no panic"), Ending::Broken(_)));
 }

@@ -223,12 +223,12 @@ pub fn prepared_as(worker: &Worker, expected: HopId) -> Outcome<String> {
 
 /// Files to read of which nothing is known.
 pub fn to_read(indices: &[u32]) -> Vec<FileToRead> {
-    indices.iter().map(|index| FileToRead { index: *index, known: None }).collect()
+    indices.iter().map(|index| FileToRead { index: *index, known: None, memory: false }).collect()
 }
 
 /// A file to write of which nothing is here but what may stand at the destination.
 pub fn to_write(index: u32, compare: bool) -> FileToWrite {
-    FileToWrite { index, compare, known: None, prefix: None }
+    FileToWrite { index, compare, known: None, prefix: None, memory: false }
 }
 
 /// The places of a manifest's regular files.

@@ -78,7 +78,7 @@ impl TargetEnd {
                     how.read(true).write(true).create(true).create_new(new).open(partial)?,
                 ));
                 descriptors.extend(existing.map(OwnedFd::from));
-                files.push(FileToWrite { index: *index, compare, known: None, prefix });
+                files.push(FileToWrite { index: *index, compare, known: None, prefix, memory: false });
             }
             let descriptors: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
             self.worker.say_with(&ToWorker::Partials { hop: HOP, files }, &descriptors)?;

@@ -8,5 +8,6 @@ mod faults;
 mod main_job;
 mod operations;
 mod refusals;
+mod regions;
 mod resume;
 mod within;

@@ -8,7 +8,7 @@ use nixl_transfer_crds::{
 };
 
 use super::super::workers::NixlFacts;
-use crate::config::Config;
+use crate::{config::Config, region};
 
 /// Free space is written again when it has changed by more than one part in so many of the capacity.
 const WORTH_WRITING: i64 = 100;
@@ -30,6 +30,8 @@ pub struct Facts<'a> {
     pub missing: &'a [String],
     /// What workers found out, if one has tried.
     pub nixl: Option<&'a NixlFacts>,
+    /// Memory that regions may take.
+    pub memory: &'a region::Budget,
     /// Whether the Lease is too old.
     pub fenced: bool,
     /// Whether the agent ends.
@@ -54,9 +56,13 @@ impl Facts<'_> {
             nixl_version,
             backends,
             volumes: self.volumes.iter().map(|volume| settled(volume, before)).collect(),
-            staging: Some(Budget { total: i64::try_from(self.config.staging_bytes()).unwrap_or(i64::MAX) }),
-            slots: Some(Budget { total: self.config.slots.into() }),
-            memlock: memlock.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+            staging: Some(Budget { total: signed(self.config.staging_bytes()), free: None }),
+            memory: Some(Budget {
+                total: signed(self.memory.total()),
+                free: Some(signed(self.memory.free())),
+            }),
+            slots: Some(Budget { total: self.config.slots.into(), free: None }),
+            memlock: memlock.map(signed),
             conditions,
         }
     }
@@ -103,6 +109,10 @@ fn backend(facts: &crate::protocol::BackendFacts) -> BackendStatus {
     BackendStatus { name: cut(&facts.name, MAX_SHORT), memory_types: memory_types.collect() }
 }
 
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 /// A worker's words are not trusted to fit.
 fn cut(text: &str, longest: usize) -> String {
     text.chars().take(longest).collect()
@@ -138,6 +148,7 @@ volumes: []
             volumes: vec![volume(free)],
             missing: &[],
             nixl,
+            memory: &region::Budget::new(1 << 20),
             fenced,
             ending: false,
         };
@@ -167,7 +178,7 @@ volumes: []
         assert_eq!(message(&ready).0, "True");
         assert_eq!(
             (ready.nixl_version.as_str(), ready.memlock, ready.slots),
-            ("1.5.1", Some(64), Some(Budget { total: 3 }))
+            ("1.5.1", Some(64), Some(Budget { total: 3, free: None }))
         );
     }
 

@@ -1,5 +1,6 @@
 //! Reads one file straight into the stream's slots, and shows that it did not change meanwhile: its identity and times
-//! are the same before the first byte and after the last. What the target has of it is compared here, and not sent.
+//! are the same before the first byte and after the last. Of memory nobody can tell: what counts is what was read. What the
+//! target has of it is compared here, and not sent.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ pub(super) struct FileToSend<'a> {
     pub(super) size: u64,
     /// The digest of its content, when it is known from before.
     pub(super) known: Option<&'a [u8]>,
+    /// Whether it is memory.
+    pub(super) memory: bool,
 }
 
 /// What changes when a file is written, truncated, or replaced.
@@ -55,12 +58,12 @@ impl FileToSend<'_> {
         has: &Has,
         mut moved: impl FnMut(u64, u64) -> Result<(), Stop>,
     ) -> Result<Vec<u8>, Stop> {
-        let before = self.state()?;
-        if before.size != self.size {
+        let before = if self.memory { None } else { Some(self.state()?) };
+        if let Some(before) = before.filter(|before| before.size != self.size) {
             let how = format!("it has {} bytes, the manifest says {}", before.size, self.size);
             return Err(failures::changed(self.shown, &how).into());
         }
-        if self.size >= WORTH_ADVICE {
+        if self.size >= WORTH_ADVICE && !self.memory {
             // Advice only: without it reading is as right, and slower.
             let _ = fadvise(self.file, 0, None, Advice::Sequential);
         }
@@ -82,7 +85,7 @@ impl FileToSend<'_> {
                     }
                 };
                 if own == *digest {
-                    self.check_unchanged(&before)?;
+                    self.check_unchanged(before)?;
                     packer.write(|frames| frames.same(self.index, self.size, digest))?;
                     return Ok(own);
                 }
@@ -96,7 +99,7 @@ impl FileToSend<'_> {
             hasher = Hasher::new(algorithm);
         }
         self.content(offset, passing, &mut hasher, packer, &mut moved)?;
-        self.check_unchanged(&before)?;
+        self.check_unchanged(before)?;
         let digest = hasher.finish();
         packer.write(|frames| frames.file_end(self.index, self.size, &digest))?;
         Ok(digest)
@@ -162,11 +165,13 @@ impl FileToSend<'_> {
         failures::changed(self.shown, &how)
     }
 
-    fn check_unchanged(&self, before: &State) -> Result<(), Failure> {
-        if self.state()? == *before {
-            return Ok(());
+    fn check_unchanged(&self, before: Option<State>) -> Result<(), Failure> {
+        match before {
+            Some(before) if self.state()? != before => {
+                Err(failures::changed(self.shown, "its size or times are others than at the first byte"))
+            }
+            _ => Ok(()),
         }
-        Err(failures::changed(self.shown, "its size or times are others than at the first byte"))
     }
 
     fn read(&self, piece: &mut [u8], offset: u64) -> Result<usize, Failure> {

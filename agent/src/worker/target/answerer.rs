@@ -133,7 +133,7 @@ impl Answerer {
         let Partial { facts, file, existing } = partial;
         let mut ready = ReadyFile {
             index: facts.index,
-            file: Arc::new(PartialFile::new(file)),
+            file: Arc::new(PartialFile::new(file, facts.memory)),
             prefix: None,
             standing: None,
         };

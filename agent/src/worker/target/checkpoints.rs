@@ -58,7 +58,7 @@ impl Checkpoints {
     /// The file was written up to `end`: begins a checkpoint when one is due.
     pub(super) fn written(&self, open: &mut OpenFile, facts: FileFacts, end: u64, path: impl Fn() -> String) {
         // The end of a file is synced with it.
-        if end - open.marked < EVERY || end == facts.size {
+        if end - open.marked < EVERY || end == facts.size || open.file.memory {
             return;
         }
         open.marked = end;

@@ -11,11 +11,13 @@ use rustix::io::Errno;
 pub(super) struct PartialFile {
     file: OwnedFd,
     failed: Mutex<bool>,
+    /// Whether it is memory: it keeps its length, and no disk is behind it.
+    pub(super) memory: bool,
 }
 
 impl PartialFile {
-    pub(super) fn new(file: OwnedFd) -> Self {
-        Self { file, failed: Mutex::new(false) }
+    pub(super) fn new(file: OwnedFd, memory: bool) -> Self {
+        Self { file, failed: Mutex::new(false), memory }
     }
 
     /// Syncs it as `how` does, one thread at a time; never again after a failure.
@@ -40,7 +42,7 @@ mod tests {
 
     #[test]
     fn a_failed_sync_is_failed_for_good() {
-        let file = PartialFile::new(std::fs::File::open("/dev/null").unwrap().into());
+        let file = PartialFile::new(std::fs::File::open("/dev/null").unwrap().into(), false);
         assert_eq!(file.sync(|_| Ok(())), Ok(()));
         assert_eq!(file.sync(|_| Err(Errno::NOSPC)), Err(Errno::NOSPC));
         assert_eq!(file.sync(|_| Ok(())), Err(Errno::IO), "as the kernel would answer");

@@ -151,6 +151,24 @@ impl Shared {
             // The partial will be thrown away: nothing of it must reach the disk.
             return Ok(stored(true));
         };
+        if !partial.memory {
+            self.to_disk(file, partial)?;
+        }
+        if self.read_back {
+            let failed = |errno| failures::file("reading back", &file.path, file.facts.size, errno);
+            let mut hasher = Hasher::new(self.algorithm);
+            content::digest(partial, &mut hasher, 0..file.facts.size, failed, |_| Ok(()))?;
+            if hasher.finish() != file.digest {
+                let what = if partial.memory { "memory" } else { "disk" };
+                let message = format!("{}: the {what} gives back other bytes than were written", file.path);
+                return Err(Failure::new(Reason::IntegrityError, message));
+            }
+        }
+        Ok(stored(false))
+    }
+
+    /// Brings a file to the disk, with its mode and time.
+    fn to_disk(&self, file: &FinishedFile, partial: &PartialFile) -> Result<(), Failure> {
         let failed = |doing| move |errno| failures::file(doing, &file.path, file.facts.size, errno);
         let found = fstat(partial).map_err(failed("looking at"))?.st_size;
         if u64::try_from(found) != Ok(file.facts.size) {
@@ -170,13 +188,7 @@ impl Shared {
         if self.read_back {
             // Only pages that are clean are dropped, which all are now.
             fadvise(partial, 0, None, Advice::DontNeed).map_err(failed("dropping the cache of"))?;
-            let mut hasher = Hasher::new(self.algorithm);
-            content::digest(partial, &mut hasher, 0..file.facts.size, failed("reading back"), |_| Ok(()))?;
-            if hasher.finish() != file.digest {
-                let message = format!("{}: the disk gives back other bytes than were written", file.path);
-                return Err(Failure::new(Reason::IntegrityError, message));
-            }
         }
-        Ok(stored(false))
+        Ok(())
     }
 }

@@ -1,0 +1,183 @@
+//! One MemoryRegion as the agent knows it, and what is done to hold its memory.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use nixl_transfer_crds::{
+    MemoryRegion, Quantity, Reason,
+    region::{AgentMemory, Held},
+};
+use tokio::task::JoinSet;
+use tracing::info;
+
+use crate::{
+    protocol::{Failure, entry::Time},
+    region::{Budget, HostMemory, Region, RegionKey, Regions},
+};
+
+/// Host memory, as a region's device.
+const HOST: &str = "cpu";
+
+/// A region, and what is under way for it.
+pub struct Known {
+    /// The object, with the status that was written last.
+    pub object: MemoryRegion,
+    trouble: Option<Failure>,
+    /// Whether the last allocation has failed, and the next one waits a little.
+    failed: bool,
+    /// Ends the allocation under way, if there is one.
+    allocating: Option<Arc<AtomicBool>>,
+}
+
+/// An allocation that is over.
+pub struct Allocated {
+    key: RegionKey,
+    uid: String,
+    /// Which allocation it is.
+    given_up: Arc<AtomicBool>,
+    result: Result<HostMemory, Failure>,
+}
+
+/// Namespace and name.
+pub fn key(object: &MemoryRegion) -> RegionKey {
+    let metadata = &object.metadata;
+    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+}
+
+impl Known {
+    /// Takes in a region as it is now.
+    pub fn see(all: &mut HashMap<RegionKey, Known>, regions: &Regions, object: MemoryRegion) {
+        let key = key(&object);
+        if all.get(&key).is_some_and(|known| Some(known.uid()) != object.metadata.uid.as_deref()) {
+            Self::forget(all, regions, &key);
+        }
+        match all.get_mut(&key) {
+            Some(known) => known.object = object,
+            None => drop(all.insert(key, Self { object, trouble: None, failed: false, allocating: None })),
+        }
+    }
+
+    /// The region was deleted.
+    pub fn forget(all: &mut HashMap<RegionKey, Known>, regions: &Regions, key: &RegionKey) {
+        if let Some(known) = all.remove(key) {
+            known.give_up();
+            let (namespace, name) = key;
+            info!(namespace, name, "MemoryRegion is gone; its memory is freed");
+            let why = Failure::new(Reason::RegionNotFound, format!("MemoryRegion {name} was deleted"));
+            regions.end(key, known.uid(), why);
+        }
+    }
+
+    /// UID of the object.
+    pub fn uid(&self) -> &str {
+        self.object.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Why it cannot be held.
+    pub fn trouble(&self) -> Option<&Failure> {
+        self.trouble.as_ref()
+    }
+
+    /// Ends an allocation under way.
+    pub fn give_up(&self) {
+        if let Some(given_up) = &self.allocating {
+            given_up.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Begins what is needed to hold the region as it shall be. False when that failed and is to be tried again.
+    pub fn hold(
+        &mut self,
+        key: &RegionKey,
+        regions: &Regions,
+        budget: &Budget,
+        allocations: &mut JoinSet<Allocated>,
+        retry: bool,
+    ) -> bool {
+        let Held::Agent(memory) = &self.object.spec.held else { return true };
+        let bytes = match wanted(memory) {
+            Ok(bytes) => bytes,
+            Err(failure) => {
+                self.trouble = Some(failure);
+                return true;
+            }
+        };
+        let shown = regions.shown(key);
+        if shown.as_ref().is_some_and(|shown| shown.bytes == bytes) {
+            self.trouble = None;
+            return true;
+        }
+        if let Some(shown) = shown {
+            let size = Quantity::from_bytes(bytes);
+            let message =
+                format!("MemoryRegion {} was given another size, {size}, which frees what was there", key.1);
+            regions.end(key, &shown.uid, Failure::new(Reason::RegionNotReady, message));
+        }
+        if self.allocating.is_some() {
+            // Of another size perhaps; then it is given up when it comes.
+            return true;
+        }
+        if self.failed && !retry {
+            return false;
+        }
+        let Some(share) = budget.take(bytes) else {
+            let (size, free, total) =
+                (&memory.size, Quantity::from_bytes(budget.free()), Quantity::from_bytes(budget.total()));
+            let message = format!(
+                "spec.agent.size is {size}, and of the {total} that regions may take on this node {free} are free: \
+                 delete a region, or raise `memory.host` in the agent's configuration"
+            );
+            self.trouble = Some(Failure::new(Reason::RegionNotReady, message));
+            // Its turn comes when something is given back.
+            return true;
+        };
+        (self.trouble, self.failed) = (None, false);
+        let given_up = Arc::new(AtomicBool::new(false));
+        self.allocating = Some(Arc::clone(&given_up));
+        let (key, uid) = (key.clone(), self.uid().to_owned());
+        allocations.spawn_blocking(move || {
+            let result = HostMemory::allocate(bytes, share, &given_up);
+            Allocated { key, uid, given_up, result }
+        });
+        true
+    }
+}
+
+/// An allocation is over: the region is there, unless it is wanted no more.
+pub fn allocated(regions: &Regions, all: &mut HashMap<RegionKey, Known>, allocated: Allocated) {
+    let Allocated { key, uid, given_up, result } = allocated;
+    let Some(known) = all.get_mut(&key).filter(|known| known.uid() == uid) else { return };
+    if known.allocating.as_ref().is_none_or(|own| !Arc::ptr_eq(own, &given_up)) {
+        return;
+    }
+    known.allocating = None;
+    match result {
+        // One of another size than is wanted by now is freed by the next look.
+        Ok(memory) => {
+            let now = jiff::Timestamp::now();
+            let since = Time { seconds: now.as_second(), nanoseconds: 0 };
+            let instead = Failure::new(Reason::RegionNotReady, "the region was allocated anew");
+            regions.put(key, Region { uid, memory: Arc::new(memory), whole: false, since }, instead);
+        }
+        Err(failure) => (known.trouble, known.failed) = (Some(failure), true),
+    }
+}
+
+fn wanted(memory: &AgentMemory) -> Result<u64, Failure> {
+    if memory.device != HOST {
+        let message = format!(
+            "spec.agent.device is {:?}, and this agent holds host memory only: use {HOST:?}",
+            memory.device
+        );
+        return Err(Failure::new(Reason::NoSuchDevice, message));
+    }
+    memory
+        .size
+        .bytes()
+        .map_err(|error| Failure::new(Reason::InvalidSpec, format!("spec.agent.size: {error}")))
+}

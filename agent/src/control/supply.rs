@@ -1,0 +1,84 @@
+//! What a source sends: a tree of a volume, or a region.
+
+use std::{future::pending, os::fd::OwnedFd};
+
+use crate::{
+    protocol::{
+        Failure,
+        entry::{Entry, Totals},
+    },
+    region::RegionSource,
+    volume::SourceTree,
+};
+
+/// The sending end of one hop.
+#[derive(Debug)]
+pub enum Supply {
+    /// Files.
+    Tree(SourceTree),
+    /// Memory.
+    Region(RegionSource),
+}
+
+impl Supply {
+    /// The manifest.
+    pub fn entries(&self) -> &[Entry] {
+        match self {
+            Self::Tree(tree) => tree.entries(),
+            Self::Region(region) => region.entries(),
+        }
+    }
+
+    /// What the manifest adds up to.
+    pub fn totals(&self) -> Totals {
+        match self {
+            Self::Tree(tree) => tree.totals(),
+            Self::Region(region) => region.totals(),
+        }
+    }
+
+    /// Resolves when it is taken away, which a tree never is.
+    pub fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
+        let ended = match self {
+            Self::Tree(_) => None,
+            Self::Region(region) => Some(region.ended()),
+        };
+        async move {
+            match ended {
+                Some(ended) => ended.await,
+                None => pending().await,
+            }
+        }
+    }
+
+    /// Whether it is memory.
+    pub fn is_memory(&self) -> bool {
+        matches!(self, Self::Region(_))
+    }
+
+    /// Descriptors to read what stands at these places of the manifest.
+    ///
+    /// # Errors
+    /// As the tree says, or the region.
+    pub fn open(&self, indices: &[u32]) -> Result<Vec<OwnedFd>, Failure> {
+        match self {
+            Self::Tree(tree) => tree.open(indices),
+            Self::Region(region) => indices.iter().map(|_| region.open()).collect(),
+        }
+    }
+
+    /// The digest of a file, if it is known from before.
+    pub fn known(&self, index: u32) -> Option<Vec<u8>> {
+        match self {
+            Self::Tree(tree) => tree.known(index),
+            Self::Region(_) => None,
+        }
+    }
+
+    /// Remembers the digest of a file that was read.
+    pub fn remember(&self, index: u32, digest: &[u8]) {
+        if let Self::Tree(tree) = self {
+            tree.remember(index, digest);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The memory regions of this node: what the agent holds for each MemoryRegion, who uses it, and what it contains. Does no
+//! Kubernetes; `control::regions` brings the objects here and writes back what is known. GPU memory is not held yet.
+
+pub mod budget;
+pub mod host;
+pub mod source;
+mod table;
+pub mod target;
+
+pub use budget::Budget;
+pub use host::HostMemory;
+pub use source::RegionSource;
+pub use table::{Content, Reading, Region, Regions, Shown, Writing};
+pub use target::RegionTarget;
+
+/// Namespace and name of a MemoryRegion.
+pub type RegionKey = (String, String);

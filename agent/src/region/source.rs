@@ -1,0 +1,56 @@
+//! A region as a source: a manifest of one file, which is the region's content.
+
+use std::os::fd::OwnedFd;
+
+use nixl_transfer_crds::Reason;
+
+use super::Reading;
+use crate::{
+    manifest,
+    protocol::{
+        Failure,
+        entry::{Entry, EntryKind, RelativePath, Totals},
+    },
+};
+
+/// Mode of a file that is made of memory: whoever may enter its directory may read it, as with any file.
+const MODE: u32 = 0o644;
+
+/// A region that is sent.
+#[derive(Debug)]
+pub struct RegionSource {
+    reading: Reading,
+    entries: [Entry; 1],
+}
+
+impl RegionSource {
+    /// Of a region that may be read.
+    pub fn new(reading: Reading) -> Self {
+        let kind = EntryKind::File { size: reading.bytes, mode: MODE, mtime: reading.since, inode: 0 };
+        Self { reading, entries: [Entry { path: RelativePath::default(), kind }] }
+    }
+
+    /// The manifest.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// What the manifest adds up to.
+    pub fn totals(&self) -> Totals {
+        manifest::totals(&self.entries)
+    }
+
+    /// Resolves when the region is taken away.
+    pub fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
+        self.reading.ended()
+    }
+
+    /// A descriptor to read it.
+    ///
+    /// # Errors
+    /// `IoError`.
+    pub fn open(&self) -> Result<OwnedFd, Failure> {
+        let reader = self.reading.memory.reader();
+        reader.map_err(|errno| Failure::new(Reason::IoError, format!("the region cannot be opened: {errno}")))
+    }
+}

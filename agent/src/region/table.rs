@@ -1,0 +1,318 @@
+//! What this agent holds, by region: the memory, its content, and who uses it. One writer, or any number of readers. What a
+//! writer has not finished is no content. Users hear when the region is taken away.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use nixl_transfer_crds::{Reason, task::TaskMemory};
+use tokio::sync::watch;
+
+use super::{HostMemory, RegionKey};
+use crate::protocol::{Failure, entry::Time};
+
+/// The table; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Regions(Arc<Table>);
+
+#[derive(Debug)]
+struct Table {
+    entries: Mutex<HashMap<RegionKey, Entry>>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { entries: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+/// A region that can be used.
+#[derive(Debug)]
+pub struct Region {
+    /// UID of the MemoryRegion.
+    pub uid: String,
+    /// Its memory.
+    pub memory: Arc<HostMemory>,
+    /// Whether what it contains is somebody else's to say: then all of it is content at any time.
+    pub whole: bool,
+    /// Since when it is there.
+    pub since: Time,
+}
+
+/// What a transfer has put into a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Bytes from its start.
+    pub bytes: u64,
+    /// Their digest, with the algorithm.
+    pub digest: String,
+    /// Name of the job.
+    pub job: String,
+    /// When they were complete.
+    pub time: jiff::Timestamp,
+}
+
+/// What a status says of a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// UID of the MemoryRegion.
+    pub uid: String,
+    /// Length of the memory.
+    pub bytes: u64,
+    /// What a transfer has put there.
+    pub content: Option<Content>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    region: Region,
+    content: Option<Content>,
+    readers: usize,
+    writing: bool,
+    /// Why it is taken away, when it is.
+    ended: watch::Sender<Option<Failure>>,
+}
+
+/// The right to read a region; given back on drop.
+#[derive(Debug)]
+pub struct Reading {
+    /// What is read.
+    pub memory: Arc<HostMemory>,
+    /// How many bytes of it.
+    pub bytes: u64,
+    /// Since when they are there.
+    pub since: Time,
+    user: User,
+}
+
+/// The right to write a region; given back on drop, and without [`Writing::complete`] before the region is empty then.
+#[derive(Debug)]
+pub struct Writing {
+    /// What is written.
+    pub memory: Arc<HostMemory>,
+    user: User,
+}
+
+#[derive(Debug)]
+struct User {
+    table: Arc<Table>,
+    key: RegionKey,
+    uid: String,
+    writes: bool,
+    ended: watch::Receiver<Option<Failure>>,
+}
+
+impl Table {
+    /// Every change leaves the table whole, so a panic elsewhere does no harm.
+    fn lock(&self) -> MutexGuard<'_, HashMap<RegionKey, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Regions {
+    /// Puts a region there. One that stood at its place is taken away for `instead`.
+    pub fn put(&self, key: RegionKey, region: Region, instead: Failure) {
+        let ended = watch::Sender::new(None);
+        let entry = Entry { region, content: None, readers: 0, writing: false, ended };
+        let before = self.0.lock().insert(key, entry);
+        if let Some(before) = before {
+            before.ended.send_replace(Some(instead));
+        }
+        self.0.changed.send_replace(());
+    }
+
+    /// Takes a region away: its users hear why. Its memory is freed when they are gone.
+    pub fn end(&self, key: &RegionKey, uid: &str, why: Failure) {
+        let mut entries = self.0.lock();
+        if entries.get(key).is_some_and(|entry| entry.region.uid == uid)
+            && let Some(entry) = entries.remove(key)
+        {
+            drop(entries);
+            entry.ended.send_replace(Some(why));
+            self.0.changed.send_replace(());
+        }
+    }
+
+    /// What is known of a region.
+    pub fn shown(&self, key: &RegionKey) -> Option<Shown> {
+        let entries = self.0.lock();
+        let Entry { region, content, .. } = entries.get(key)?;
+        Some(Shown { uid: region.uid.clone(), bytes: region.memory.bytes(), content: content.clone() })
+    }
+
+    /// Tells when anything has changed.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
+    /// The right to read; `None` while somebody writes.
+    ///
+    /// # Errors
+    /// `RegionNotFound` when it is not there, `RegionNotReady` when nothing is in it.
+    pub fn try_read(&self, namespace: &str, memory: &TaskMemory) -> Result<Option<Reading>, Failure> {
+        let key = (namespace.to_owned(), memory.name.clone());
+        let mut entries = self.0.lock();
+        let entry = find(&mut entries, &key, memory)?;
+        if entry.writing {
+            return Ok(None);
+        }
+        let held = &entry.region.memory;
+        let bytes = match &entry.content {
+            _ if entry.region.whole => held.bytes(),
+            Some(content) => content.bytes,
+            None => {
+                let what = format!("MemoryRegion {} holds nothing", memory.name);
+                return Err(Failure::new(
+                    Reason::RegionNotReady,
+                    format!(
+                        "{what}: move something into it first, or again if the agent was restarted since"
+                    ),
+                ));
+            }
+        };
+        entry.readers += 1;
+        let (memory, since) = (Arc::clone(held), entry.region.since);
+        let user = User {
+            table: Arc::clone(&self.0),
+            uid: entry.region.uid.clone(),
+            writes: false,
+            ended: entry.ended.subscribe(),
+            key,
+        };
+        Ok(Some(Reading { memory, bytes, since, user }))
+    }
+
+    /// The right to read, as soon as nobody writes.
+    ///
+    /// # Errors
+    /// As [`Regions::try_read`], and `RegionNotReady` when somebody still writes after `within`.
+    pub async fn read(
+        &self,
+        namespace: &str,
+        memory: &TaskMemory,
+        within: Duration,
+    ) -> Result<Reading, Failure> {
+        // Subscribed before the first try, so that nothing is missed between a try and a wait.
+        let mut changed = self.changes();
+        let reading = async {
+            loop {
+                if let Some(reading) = self.try_read(namespace, memory)? {
+                    return Ok(reading);
+                }
+                if changed.changed().await.is_err() {
+                    return Err(Failure::new(Reason::AgentRestarted, "the agent is ending"));
+                }
+            }
+        };
+        tokio::time::timeout(within, reading).await.unwrap_or_else(|_| {
+            let message = format!(
+                "another transfer has been writing into MemoryRegion {} for {} s; wait for it",
+                memory.name,
+                within.as_secs()
+            );
+            Err(Failure::new(Reason::RegionNotReady, message))
+        })
+    }
+
+    /// The right to write; `None` while somebody else reads or writes. From now on nothing in it is content.
+    ///
+    /// # Errors
+    /// `RegionNotFound` when it is not there.
+    pub fn try_write(&self, namespace: &str, memory: &TaskMemory) -> Result<Option<Writing>, Failure> {
+        let key = (namespace.to_owned(), memory.name.clone());
+        let mut entries = self.0.lock();
+        let entry = find(&mut entries, &key, memory)?;
+        if entry.writing || entry.readers > 0 {
+            return Ok(None);
+        }
+        entry.writing = true;
+        entry.content = None;
+        let user = User {
+            table: Arc::clone(&self.0),
+            uid: entry.region.uid.clone(),
+            writes: true,
+            ended: entry.ended.subscribe(),
+            key,
+        };
+        let memory = Arc::clone(&entry.region.memory);
+        drop(entries);
+        self.0.changed.send_replace(());
+        Ok(Some(Writing { memory, user }))
+    }
+}
+
+fn find<'a>(
+    entries: &'a mut HashMap<RegionKey, Entry>,
+    key: &RegionKey,
+    memory: &TaskMemory,
+) -> Result<&'a mut Entry, Failure> {
+    entries.get_mut(key).filter(|entry| entry.region.uid == memory.uid).ok_or_else(|| {
+        let message = format!(
+            "MemoryRegion {} is not on this node any more, or is another one of that name",
+            memory.name
+        );
+        Failure::new(Reason::RegionNotFound, message)
+    })
+}
+
+impl Reading {
+    /// Resolves when the region is taken away.
+    pub fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
+        ended(self.user.ended.clone())
+    }
+}
+
+impl Writing {
+    /// Resolves when the region is taken away.
+    pub fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
+        ended(self.user.ended.clone())
+    }
+
+    /// Name of the region.
+    pub fn name(&self) -> &str {
+        &self.user.key.1
+    }
+
+    /// What was written is complete and verified: from now on it is the region's content.
+    ///
+    /// # Errors
+    /// Why the region was taken away.
+    pub fn complete(&self, content: Content) -> Result<(), Failure> {
+        let User { table, key, uid, ended, .. } = &self.user;
+        let mut entries = table.lock();
+        if let Some(failure) = ended.borrow().clone() {
+            return Err(failure);
+        }
+        if let Some(entry) = entries.get_mut(key).filter(|entry| entry.region.uid == *uid) {
+            entry.content = Some(content);
+        }
+        Ok(())
+    }
+}
+
+async fn ended(mut ended: watch::Receiver<Option<Failure>>) -> Failure {
+    match ended.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(failure)) => failure.clone(),
+        // The table is gone, and with it the agent.
+        _ => Failure::new(Reason::AgentRestarted, "the agent is ending"),
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        let mut entries = self.table.lock();
+        // One put there since, even under the same UID, is not the one that was used.
+        let same = |entry: &&mut Entry| entry.ended.subscribe().same_channel(&self.ended);
+        if let Some(entry) = entries.get_mut(&self.key).filter(same) {
+            match self.writes {
+                true => entry.writing = false,
+                false => entry.readers = entry.readers.saturating_sub(1),
+            }
+        }
+        drop(entries);
+        self.table.changed.send_replace(());
+    }
+}
