@@ -155,11 +155,14 @@ pub struct MemoryConfig {
     /// Host memory of all MemoryRegions of kind `agent` on this node together. The container's memory limit must have room
     /// for it.
     pub host: Quantity,
+    /// The Unix socket by which pods hand memory over: in a directory of the host that is mounted into them. Without it no
+    /// pod can.
+    pub socket: Option<PathBuf>,
 }
 
 impl Default for MemoryConfig {
     fn default() -> Self {
-        Self { host: Quantity::from_bytes(1 << 30) }
+        Self { host: Quantity::from_bytes(1 << 30), socket: None }
     }
 }
 

@@ -36,6 +36,7 @@ use crate::{
     region::{Budget, Regions},
     serve::{Heartbeat, Served, serve},
     volume::{DestinationLocks, Volume},
+    workload::{Identity, Listener},
 };
 
 /// The API server's answers must come within this time; a watch is longer and has its own rule.
@@ -47,6 +48,8 @@ const ENDED_WITHIN: Duration = Duration::from_secs(8);
 const WORKER_WITHIN: Duration = Duration::from_secs(10);
 /// Events of the launcher that may wait for the pool.
 const LAUNCHER_EVENTS: usize = 256;
+/// Requests of workloads that may wait for the keeper of regions.
+const WORKLOAD_REQUESTS: usize = 64;
 
 /// Runs until `shutdown` resolves: then no new hops, running ones ended and reported, workers ended, Lease let go.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
@@ -89,7 +92,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         budget: budget.clone(),
         metrics: metrics.clone(),
     };
-    tasks.spawn(keeper.keep(stopped.clone()));
+    let (desk, requests) = mpsc::channel(WORKLOAD_REQUESTS);
+    tasks.spawn(keeper.keep(requests, stopped.clone()));
+    if let Some(path) = &config.memory.socket {
+        let listener = Listener::bind(path).with_context(|| format!("memory.socket {}", path.display()))?;
+        let identity = Identity::new(client.clone(), &config.node_name);
+        tasks.spawn(listener.serve(identity, desk, config.node_name.clone(), stopped.clone()));
+    }
     let inventory = Inventory {
         api: Api::all(client.clone()),
         config: config.clone(),

@@ -7,5 +7,6 @@ pub mod data;
 pub mod jobs;
 pub mod regions;
 pub mod rules;
+pub mod workloads;
 
 pub use cluster::{Cluster, Setup};

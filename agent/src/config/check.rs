@@ -151,6 +151,9 @@ fn check(config: &Config) -> Result<(), Problem> {
     if let Err(error) = config.memory.host.bytes() {
         return Err(problem("memory.host", error.to_string(), "give for example 0 or 8Gi"));
     }
+    if let Some(socket) = &config.memory.socket {
+        absolute("memory.socket", socket)?;
+    }
     absolute("nixl.library", &config.nixl.library)?;
     absolute("nixl.plugins", &config.nixl.plugins)?;
     if let Some(launcher) = &config.launcher {

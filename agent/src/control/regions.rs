@@ -2,6 +2,7 @@
 //! status of each when something in it has changed. What a status says is computed in `facts`.
 
 mod facts;
+mod handed;
 mod known;
 
 use std::{collections::HashMap, time::Duration};
@@ -18,10 +19,14 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::known::{Allocated, Known};
+use self::{
+    handed::Handed,
+    known::{Allocated, Known},
+};
 use crate::{
     metrics::Metrics,
     region::{Budget, RegionKey, Regions},
+    workload::Request,
 };
 
 /// After a failed write or a failed allocation.
@@ -65,8 +70,8 @@ impl follow::Sink<MemoryRegion> for Sink {
 }
 
 impl RegionKeeper {
-    /// Keeps the regions until `stop`; then says that their memory is gone, if the API server takes it.
-    pub async fn keep(self, mut stop: watch::Receiver<bool>) {
+    /// Keeps the regions, those of workloads too, who come to the desk, until `stop`; then says that their memory is gone, if the API server takes it.
+    pub async fn keep(self, mut desk: mpsc::Receiver<Request>, mut stop: watch::Receiver<bool>) {
         let (tell, mut changes) = mpsc::channel(CHANGES);
         let mut watching = JoinSet::new();
         let (api, fields) = (self.api.clone(), format!("spec.node.name={}", self.node));
@@ -75,6 +80,7 @@ impl RegionKeeper {
         });
         let (mut used, mut room) = (self.regions.changes(), self.budget.changes());
         let mut known: HashMap<RegionKey, Known> = HashMap::new();
+        let mut handed = Handed::default();
         let mut allocations: JoinSet<Allocated> = JoinSet::new();
         let mut failed = false;
         loop {
@@ -87,11 +93,13 @@ impl RegionKeeper {
                     Ok(allocated) => known::allocated(&self.regions, &mut known, allocated),
                     Err(error) => warn!(%error, "an allocation ended badly; it is tried again"),
                 },
+                Some(request) = desk.recv() => handed.serve(request, &known, &self.regions),
                 Ok(()) = used.changed() => {}
                 Ok(()) = room.changed() => {}
                 () = tokio::time::sleep(RETRY_AFTER), if failed => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }
+            handed.forget_ended(&known);
             let retry = failed;
             failed = false;
             for (key, known) in &mut known {

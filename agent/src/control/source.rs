@@ -2,23 +2,22 @@
 //! and open files, report.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{
-    Algorithm, Reason,
+    Reason,
     endpoint::Place,
     task::{
-        Side, SideState, TaskMemory,
+        Side, SideState,
         status::{Operation, OperationKind, OperationState, SourceSide},
     },
 };
-use tokio::task::JoinHandle;
 
 use super::{
     events,
@@ -37,8 +36,8 @@ use crate::{
         Failure, FileToRead, FromWorker, MAX_DESCRIPTORS, ToWorker, WorkerName,
         entry::{Entry, EntryKind},
     },
-    region::{RegionSource, Regions},
-    volume::{Memory, SourceTree},
+    region::RegionSource,
+    volume::SourceTree,
 };
 
 /// Entries in one part of the manifest: small enough for a message with the longest paths.
@@ -126,40 +125,32 @@ async fn phases(
     }
 }
 
-/// What is sent: begins the walk of a tree, or waits for the right to read a region.
-fn supply(
-    hop: &Hop,
-    stop_walk: &Arc<AtomicBool>,
-) -> Result<impl Future<Output = Result<Supply, Failure>> + Send + use<>, Failure> {
-    enum Begun {
-        Walk(JoinHandle<Result<SourceTree, Failure>>, Memory, Algorithm),
-        Claim(Regions, String, TaskMemory, Duration),
-    }
-    let begun = match &hop.task.spec.source.place {
+/// What is going to be sent.
+type Supplying = Pin<Box<dyn Future<Output = Result<Supply, Failure>> + Send>>;
+
+/// Begins the walk of a tree, or the wait for the right to read a region.
+fn supply(hop: &Hop, stop_walk: &Arc<AtomicBool>) -> Result<Supplying, Failure> {
+    let algorithm = hop.algorithm();
+    match &hop.task.spec.source.place {
         Place::Volume(source) => {
             let volume = hop.volume(&source.at.name)?;
-            let (source, stop) = (source.clone(), stop_walk.clone());
+            let (source, stop, memory) = (source.clone(), stop_walk.clone(), hop.memory());
             let walk = tokio::task::spawn_blocking(move || SourceTree::walk(&volume, &source, &stop));
-            Begun::Walk(walk, hop.memory(), hop.algorithm())
-        }
-        Place::Memory(memory) => {
-            Begun::Claim(hop.context.regions.clone(), hop.namespace(), memory.clone(), hop.pending())
-        }
-    };
-    Ok(async move {
-        match begun {
-            Begun::Walk(walk, memory, algorithm) => {
+            Ok(Box::pin(async move {
                 let failed =
                     |error| Failure::new(Reason::IoError, format!("walking the source failed: {error}"));
-                let tree = walk.await.map_err(failed)??;
-                Ok(Supply::Tree(tree.remembering(memory, algorithm)))
-            }
-            Begun::Claim(regions, namespace, memory, within) => {
-                let reading = regions.read(&namespace, &memory, within).await?;
-                Ok(Supply::Region(RegionSource::new(reading)))
-            }
+                Ok(Supply::Tree(walk.await.map_err(failed)??.remembering(memory, algorithm)))
+            }))
         }
-    })
+        Place::Memory(memory) => {
+            let (regions, memory, namespace) = (hop.context.regions.clone(), memory.clone(), hop.namespace());
+            let (job, within) = (hop.task.spec.job_ref.name.clone(), hop.pending());
+            Ok(Box::pin(async move {
+                let reading = regions.read(&namespace, &memory, &job, within).await?;
+                Ok(Supply::Region(RegionSource::new(reading, algorithm)))
+            }))
+        }
+    }
 }
 
 /// The half of a sending side whose worker waits for the target, with what that needs to answer it.
@@ -208,6 +199,7 @@ async fn feed(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure
                 reported = counters.bytes.max(reported);
             }
             FromWorker::Sent { counters, .. } => {
+                supply.sent();
                 hop.context.metrics.bytes(&hop.namespace(), "sent", counters.bytes.saturating_sub(reported));
                 return Ok(());
             }

@@ -77,8 +77,16 @@ impl Supply {
 
     /// Remembers the digest of a file that was read.
     pub fn remember(&self, index: u32, digest: &[u8]) {
-        if let Self::Tree(tree) = self {
-            tree.remember(index, digest);
+        match self {
+            Self::Tree(tree) => tree.remember(index, digest),
+            Self::Region(region) => region.was_read(digest),
+        }
+    }
+
+    /// All was sent, and the target has it.
+    pub fn sent(&self) {
+        if let Self::Region(region) = self {
+            region.sent();
         }
     }
 }

@@ -16,6 +16,8 @@ use rustix::{
     io::Errno,
 };
 
+use tokio::sync::oneshot;
+
 use super::budget::Share;
 use crate::protocol::Failure;
 
@@ -30,6 +32,8 @@ pub struct HostMemory {
     file: OwnedFd,
     bytes: u64,
     _share: Option<Share>,
+    /// Dropped with it: whoever waits for that knows that control has let go.
+    _gone: Option<oneshot::Sender<()>>,
 }
 
 impl HostMemory {
@@ -60,14 +64,15 @@ impl HostMemory {
             }
         }
         fcntl_add_seals(&file, SEALS | SealFlags::SEAL).map_err(failed)?;
-        Ok(Self { file, bytes, _share: Some(share) })
+        Ok(Self { file, bytes, _share: Some(share), _gone: None })
     }
 
-    /// Takes memory that somebody else has allocated and says to be so long; `writes` when transfers shall write into it.
+    /// Takes memory that somebody else has allocated and says to be so long; `writes` when transfers shall write into it. The
+    /// receiver ends, with an error, when nobody here has it any more.
     ///
     /// # Errors
     /// What is wrong with it and what to do, for whoever handed it over.
-    pub fn adopt(file: OwnedFd, bytes: u64, writes: bool) -> Result<Self, String> {
+    pub fn adopt(file: OwnedFd, bytes: u64, writes: bool) -> Result<(Self, oneshot::Receiver<()>), String> {
         let seals = fcntl_get_seals(&file).map_err(|_| {
             "the descriptor is no memfd that can be sealed; make one with MFD_ALLOW_SEALING".to_owned()
         })?;
@@ -97,14 +102,15 @@ impl HostMemory {
                 "only {allocated} of {bytes} bytes are allocated; fill the memfd, or call fallocate, before it is handed over"
             ));
         }
-        let memory = Self { file, bytes, _share: None };
+        let (let_go, gone) = oneshot::channel();
+        let memory = Self { file, bytes, _share: None, _gone: Some(let_go) };
         let open =
             |how: Result<OwnedFd, Errno>| how.map_err(|errno| format!("the memfd cannot be opened: {errno}"));
         open(memory.reader())?;
         if writes {
             open(memory.writer())?;
         }
-        Ok(memory)
+        Ok((memory, gone))
     }
 
     /// Its length in bytes.
@@ -167,7 +173,7 @@ mod tests {
     #[test]
     fn what_is_handed_over_must_be_what_it_is_said_to_be() {
         let good = || memfd(8192, true, SEALS);
-        assert_eq!(HostMemory::adopt(good(), 8192, true).unwrap().bytes(), 8192);
+        assert_eq!(HostMemory::adopt(good(), 8192, true).unwrap().0.bytes(), 8192);
         let only_read = SEALS | SealFlags::WRITE;
         assert!(HostMemory::adopt(memfd(8192, true, only_read), 8192, false).is_ok());
         let file: OwnedFd = tempfile::tempfile().unwrap().into();

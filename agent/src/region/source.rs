@@ -1,8 +1,8 @@
 //! A region as a source: a manifest of one file, which is the region's content.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, sync::OnceLock};
 
-use nixl_transfer_crds::Reason;
+use nixl_transfer_crds::{Algorithm, ContentDigest, Reason};
 
 use super::Reading;
 use crate::{
@@ -20,14 +20,17 @@ const MODE: u32 = 0o644;
 #[derive(Debug)]
 pub struct RegionSource {
     reading: Reading,
+    algorithm: Algorithm,
     entries: [Entry; 1],
+    digest: OnceLock<Vec<u8>>,
 }
 
 impl RegionSource {
     /// Of a region that may be read.
-    pub fn new(reading: Reading) -> Self {
+    pub fn new(reading: Reading, algorithm: Algorithm) -> Self {
         let kind = EntryKind::File { size: reading.bytes, mode: MODE, mtime: reading.since, inode: 0 };
-        Self { reading, entries: [Entry { path: RelativePath::default(), kind }] }
+        let entries = [Entry { path: RelativePath::default(), kind }];
+        Self { reading, algorithm, entries, digest: OnceLock::new() }
     }
 
     /// The manifest.
@@ -43,6 +46,20 @@ impl RegionSource {
     /// Resolves when the region is taken away.
     pub fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
         self.reading.ended()
+    }
+
+    /// All of it was read, with this digest.
+    pub fn was_read(&self, digest: &[u8]) {
+        // It is read once in a hop.
+        let _ = self.digest.set(digest.to_vec());
+    }
+
+    /// The target has it.
+    pub fn sent(&self) {
+        if let Some(bytes) = self.digest.get() {
+            let digest = ContentDigest { algorithm: self.algorithm, bytes: bytes.clone() };
+            self.reading.complete(self.reading.bytes, digest.to_string());
+        }
     }
 
     /// A descriptor to read it.

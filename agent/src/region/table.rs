@@ -7,11 +7,15 @@ use std::{
     time::Duration,
 };
 
+use nixl_transfer_client::wire::FromAgent;
 use nixl_transfer_crds::{Reason, task::TaskMemory};
 use tokio::sync::watch;
 
 use super::{HostMemory, RegionKey};
-use crate::protocol::{Failure, entry::Time};
+use crate::{
+    protocol::{Failure, entry::Time},
+    workload::{Holder, Pod},
+};
 
 /// The table; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +44,8 @@ pub struct Region {
     pub whole: bool,
     /// Since when it is there.
     pub since: Time,
+    /// The connection that has handed it over; none when the agent holds it by itself.
+    pub holder: Option<Holder>,
 }
 
 /// What a transfer has put into a region.
@@ -64,6 +70,8 @@ pub struct Shown {
     pub bytes: u64,
     /// What a transfer has put there.
     pub content: Option<Content>,
+    /// The pod that has handed it over.
+    pub pod: Option<Pod>,
 }
 
 #[derive(Debug)]
@@ -100,8 +108,11 @@ pub struct Writing {
 struct User {
     table: Arc<Table>,
     key: RegionKey,
-    uid: String,
+    job: String,
     writes: bool,
+    /// Bytes that were moved and their digest, when all went well.
+    outcome: Mutex<Option<(u64, String)>>,
+    holder: Option<Holder>,
     ended: watch::Receiver<Option<Failure>>,
 }
 
@@ -140,7 +151,8 @@ impl Regions {
     pub fn shown(&self, key: &RegionKey) -> Option<Shown> {
         let entries = self.0.lock();
         let Entry { region, content, .. } = entries.get(key)?;
-        Some(Shown { uid: region.uid.clone(), bytes: region.memory.bytes(), content: content.clone() })
+        let pod = region.holder.as_ref().map(|holder| holder.pod.clone());
+        Some(Shown { uid: region.uid.clone(), bytes: region.memory.bytes(), content: content.clone(), pod })
     }
 
     /// Tells when anything has changed.
@@ -152,7 +164,12 @@ impl Regions {
     ///
     /// # Errors
     /// `RegionNotFound` when it is not there, `RegionNotReady` when nothing is in it.
-    pub fn try_read(&self, namespace: &str, memory: &TaskMemory) -> Result<Option<Reading>, Failure> {
+    pub fn try_read(
+        &self,
+        namespace: &str,
+        memory: &TaskMemory,
+        job: &str,
+    ) -> Result<Option<Reading>, Failure> {
         let key = (namespace.to_owned(), memory.name.clone());
         let mut entries = self.0.lock();
         let entry = find(&mut entries, &key, memory)?;
@@ -175,13 +192,7 @@ impl Regions {
         };
         entry.readers += 1;
         let (memory, since) = (Arc::clone(held), entry.region.since);
-        let user = User {
-            table: Arc::clone(&self.0),
-            uid: entry.region.uid.clone(),
-            writes: false,
-            ended: entry.ended.subscribe(),
-            key,
-        };
+        let user = self.user(entry, key, job, false);
         Ok(Some(Reading { memory, bytes, since, user }))
     }
 
@@ -193,13 +204,14 @@ impl Regions {
         &self,
         namespace: &str,
         memory: &TaskMemory,
+        job: &str,
         within: Duration,
     ) -> Result<Reading, Failure> {
         // Subscribed before the first try, so that nothing is missed between a try and a wait.
         let mut changed = self.changes();
         let reading = async {
             loop {
-                if let Some(reading) = self.try_read(namespace, memory)? {
+                if let Some(reading) = self.try_read(namespace, memory, job)? {
                     return Ok(reading);
                 }
                 if changed.changed().await.is_err() {
@@ -221,7 +233,12 @@ impl Regions {
     ///
     /// # Errors
     /// `RegionNotFound` when it is not there.
-    pub fn try_write(&self, namespace: &str, memory: &TaskMemory) -> Result<Option<Writing>, Failure> {
+    pub fn try_write(
+        &self,
+        namespace: &str,
+        memory: &TaskMemory,
+        job: &str,
+    ) -> Result<Option<Writing>, Failure> {
         let key = (namespace.to_owned(), memory.name.clone());
         let mut entries = self.0.lock();
         let entry = find(&mut entries, &key, memory)?;
@@ -230,17 +247,25 @@ impl Regions {
         }
         entry.writing = true;
         entry.content = None;
-        let user = User {
-            table: Arc::clone(&self.0),
-            uid: entry.region.uid.clone(),
-            writes: true,
-            ended: entry.ended.subscribe(),
-            key,
-        };
+        let user = self.user(entry, key, job, true);
         let memory = Arc::clone(&entry.region.memory);
         drop(entries);
         self.0.changed.send_replace(());
         Ok(Some(Writing { memory, user }))
+    }
+}
+
+impl Regions {
+    fn user(&self, entry: &Entry, key: RegionKey, job: &str, writes: bool) -> User {
+        User {
+            table: Arc::clone(&self.0),
+            key,
+            job: job.to_owned(),
+            writes,
+            outcome: Mutex::default(),
+            holder: entry.region.holder.clone(),
+            ended: entry.ended.subscribe(),
+        }
     }
 }
 
@@ -265,6 +290,13 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// All was read: so many bytes, with this digest.
+    pub fn complete(&self, bytes: u64, digest: String) {
+        self.user.complete(bytes, digest);
+    }
+}
+
 impl Writing {
     /// Resolves when the region is taken away.
     pub fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
@@ -276,19 +308,22 @@ impl Writing {
         &self.user.key.1
     }
 
-    /// What was written is complete and verified: from now on it is the region's content.
+    /// So many bytes with this digest were written and verified: from now on they are the region's content.
     ///
     /// # Errors
     /// Why the region was taken away.
-    pub fn complete(&self, content: Content) -> Result<(), Failure> {
-        let User { table, key, uid, ended, .. } = &self.user;
+    pub fn complete(&self, bytes: u64, digest: String) -> Result<(), Failure> {
+        let User { table, key, job, ended, .. } = &self.user;
         let mut entries = table.lock();
         if let Some(failure) = ended.borrow().clone() {
             return Err(failure);
         }
-        if let Some(entry) = entries.get_mut(key).filter(|entry| entry.region.uid == *uid) {
-            entry.content = Some(content);
+        if let Some(entry) = entries.get_mut(key).filter(|entry| self.user.uses(entry)) {
+            let time = jiff::Timestamp::now();
+            entry.content = Some(Content { bytes, digest: digest.clone(), job: job.clone(), time });
         }
+        drop(entries);
+        self.user.complete(bytes, digest);
         Ok(())
     }
 }
@@ -301,12 +336,31 @@ async fn ended(mut ended: watch::Receiver<Option<Failure>>) -> Failure {
     }
 }
 
+impl User {
+    /// Whether it is this one's. One put there since, even under the same UID, is not.
+    fn uses(&self, entry: &Entry) -> bool {
+        entry.ended.subscribe().same_channel(&self.ended)
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Option<(u64, String)>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn complete(&self, bytes: u64, digest: String) {
+        *self.outcome() = Some((bytes, digest));
+    }
+}
+
 impl Drop for User {
     fn drop(&mut self) {
+        if let Some(holder) = &self.holder {
+            let (bytes, digest) = self.outcome().take().unzip();
+            let (region, job) = (self.key.1.clone(), self.job.clone());
+            let (wrote, succeeded) = (self.writes, bytes.is_some());
+            holder.tell(FromAgent::Finished { region, job, wrote, succeeded, bytes, digest });
+        }
         let mut entries = self.table.lock();
-        // One put there since, even under the same UID, is not the one that was used.
-        let same = |entry: &&mut Entry| entry.ended.subscribe().same_channel(&self.ended);
-        if let Some(entry) = entries.get_mut(&self.key).filter(same) {
+        if let Some(entry) = entries.get_mut(&self.key).filter(|entry| self.uses(entry)) {
             match self.writes {
                 true => entry.writing = false,
                 false => entry.readers = entry.readers.saturating_sub(1),

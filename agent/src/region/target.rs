@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason};
 
-use super::{Content, Writing};
+use super::Writing;
 use crate::{
     manifest,
     protocol::{
@@ -18,7 +18,6 @@ use crate::{
 #[derive(Debug)]
 pub struct RegionTarget {
     writing: Writing,
-    job: String,
     algorithm: Algorithm,
     entries: Vec<Entry>,
     totals: Option<Totals>,
@@ -27,9 +26,9 @@ pub struct RegionTarget {
 }
 
 impl RegionTarget {
-    /// Of a region that may be written, for a job of that name.
-    pub fn new(writing: Writing, job: &str, algorithm: Algorithm) -> Self {
-        Self { writing, job: job.to_owned(), algorithm, entries: Vec::new(), totals: None, digest: None }
+    /// Of a region that may be written.
+    pub fn new(writing: Writing, algorithm: Algorithm) -> Self {
+        Self { writing, algorithm, entries: Vec::new(), totals: None, digest: None }
     }
 
     /// Takes the next part of the manifest; the part with totals is the last.
@@ -99,12 +98,7 @@ impl RegionTarget {
             return Err(Failure::new(Reason::AgentNotReady, message));
         }
         let digest = ContentDigest { algorithm: self.algorithm, bytes };
-        self.writing.complete(Content {
-            bytes: totals.bytes,
-            digest: digest.to_string(),
-            job: self.job.clone(),
-            time: jiff::Timestamp::now(),
-        })?;
+        self.writing.complete(totals.bytes, digest.to_string())?;
         Ok(digest)
     }
 }

@@ -11,3 +11,4 @@ mod refusals;
 mod regions;
 mod resume;
 mod within;
+mod workloads;

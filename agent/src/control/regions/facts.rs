@@ -5,7 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{
     MemoryRegion, Reason,
     condition::{self, READY, Truth},
-    region::{Held, MemoryRegionStatus, status::RegionContent},
+    region::{
+        Held, MemoryRegionStatus,
+        status::{HolderPod, RegionContent},
+    },
 };
 
 use crate::{
@@ -41,7 +44,9 @@ pub fn status(
         size: held.map(|shown| signed(shown.bytes)),
         device: held.map(|_| "cpu".to_owned()),
         instance: Some(instance.to_owned()),
-        pod: None,
+        pod: held
+            .and_then(|shown| shown.pod.as_ref())
+            .map(|pod| HolderPod { name: pod.name.clone(), uid: pod.uid.clone() }),
         content: held.and_then(|shown| shown.content.as_ref()).map(content),
         consumed: before.consumed,
         conditions,

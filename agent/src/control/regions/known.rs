@@ -162,7 +162,11 @@ pub fn allocated(regions: &Regions, all: &mut HashMap<RegionKey, Known>, allocat
             let now = jiff::Timestamp::now();
             let since = Time { seconds: now.as_second(), nanoseconds: 0 };
             let instead = Failure::new(Reason::RegionNotReady, "the region was allocated anew");
-            regions.put(key, Region { uid, memory: Arc::new(memory), whole: false, since }, instead);
+            regions.put(
+                key,
+                Region { uid, memory: Arc::new(memory), whole: false, since, holder: None },
+                instead,
+            );
         }
         Err(failure) => (known.trouble, known.failed) = (Some(failure), true),
     }

@@ -52,7 +52,7 @@ pub(super) async fn claim(hop: &Hop, report: &Report, half: &mut TargetSide) -> 
             let TaskMemory { name, .. } = memory;
             let busy = format!("another transfer uses MemoryRegion {name} on node {node}; wait for it");
             let (regions, namespace) = (&context.regions, hop.namespace());
-            let free = || regions.try_write(&namespace, memory);
+            let free = || regions.try_write(&namespace, memory, &hop.task.spec.job_ref.name);
             Ok(Claim::Region(when_free(hop, report, half, regions.changes(), busy, free).await?))
         }
     }
@@ -114,7 +114,7 @@ impl Claim {
                 Ok(Sink::Volume(Box::new(destination.remembering(hop.memory()))))
             }
             (Self::Region(writing), _) => {
-                Ok(Sink::Region(Box::new(RegionTarget::new(writing, &spec.job_ref.name, hop.algorithm()))))
+                Ok(Sink::Region(Box::new(RegionTarget::new(writing, hop.algorithm()))))
             }
             (Self::Volume(..), Place::Memory(_)) => Err(Failure::new(
                 Reason::InvalidSpec,
