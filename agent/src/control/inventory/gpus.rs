@@ -1,4 +1,4 @@
-//! What is known of the node's GPUs: when NVML is asked again, and what is said about it once. Pure.
+//! What is known of the node's GPUs: when NVML is asked again, and what is said about it once. No I/O but the log.
 
 use std::time::{Duration, Instant};
 

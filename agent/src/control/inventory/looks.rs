@@ -47,6 +47,8 @@ pub struct Looks {
     volumes: Volumes,
     devices: Devices,
     gpus: Gpus,
+    /// Calls that had not answered when the last look ended, and have not since.
+    silent: Vec<&'static str>,
     seen: Seen,
 }
 
@@ -63,6 +65,7 @@ impl Looks {
             volumes: Volumes::default(),
             devices: Devices::default(),
             gpus: Gpus::default(),
+            silent: Vec::new(),
             seen: Seen::default(),
         }
     }
@@ -84,12 +87,15 @@ impl Looks {
             }
         };
         let _ = tokio::time::timeout(ANSWERED_WITHIN, all).await;
+        self.silent = self.under_way();
         self.see();
     }
 
     /// Takes in an answer that comes between two looks; waits for ever if none is under way.
     pub async fn take_late(&mut self) {
         self.take().await;
+        let under_way = self.under_way();
+        self.silent.retain(|what| under_way.contains(what));
         self.see();
     }
 
@@ -130,13 +136,64 @@ impl Looks {
     fn see(&mut self) {
         let mut troubles = self.volumes.troubles.clone();
         troubles.extend(self.gpus.trouble.clone());
-        let silent = self.under_way().into_iter();
-        troubles.extend(silent.map(|what| format!("{what} has not answered, and is shown as last seen")));
+        troubles.extend(
+            self.silent.iter().map(|what| format!("{what} has not answered, and is shown as last seen")),
+        );
         for trouble in troubles.iter().filter(|trouble| !self.seen.troubles.contains(trouble)) {
             warn!("{trouble}");
         }
         let shown = devices::shown(&self.gpus.known, &self.devices);
         self.metrics.devices(&shown.gpus, &devices::kept(&self.devices.nics));
         self.seen = Seen { volumes: self.volumes.published.clone(), devices: shown, troubles };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volume::VolumeConfig;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::{fs, path::Path};
+
+    fn looks(directory: &Path) -> Looks {
+        fs::create_dir_all(directory.join("volume")).unwrap();
+        let volume = Volume::open(&VolumeConfig {
+            name: "data".into(),
+            path: directory.join("volume"),
+            read_only: false,
+            allowed_namespaces: vec!["*".into()],
+        });
+        Looks::new(directory.join("sys"), vec![Arc::new(volume.unwrap())], Metrics::new().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_sysfs_that_hangs_holds_up_nothing_else_and_its_late_answer_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let ports = directory.path().join("sys/devices/pci0000:00/0000:00:01.0/infiniband/mlx5_0/ports/1");
+        fs::create_dir_all(&ports).unwrap();
+        fs::create_dir_all(directory.path().join("sys/class/infiniband")).unwrap();
+        let link = "../../devices/pci0000:00/0000:00:01.0/infiniband/mlx5_0";
+        std::os::unix::fs::symlink(link, directory.path().join("sys/class/infiniband/mlx5_0")).unwrap();
+        fs::write(ports.join("state"), "4: ACTIVE\n").unwrap();
+        let mut looks = looks(directory.path());
+        looks.look().await;
+        assert_eq!((looks.seen().devices.nics.len(), looks.seen().volumes.len()), (1, 1));
+        assert_eq!(looks.seen().troubles, [""; 0]);
+
+        // Opening a FIFO waits until somebody writes, as a driver may until its card answers.
+        fs::remove_file(ports.join("state")).unwrap();
+        mknodat(CWD, ports.join("state"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        fs::rename(directory.path().join("volume"), directory.path().join("gone")).unwrap();
+        looks.look().await;
+        assert!(looks.seen().volumes.is_empty(), "the volumes are looked at");
+        assert_eq!(looks.seen().devices.nics[0].state.as_str(), "Active", "as last seen");
+        assert!(looks.seen().troubles.iter().any(|trouble| trouble.contains("sysfs has not answered")));
+
+        fs::write(ports.join("state"), "1: DOWN\n").unwrap();
+        while looks.looking_at_sysfs.is_running() {
+            looks.take_late().await;
+        }
+        assert_eq!(looks.seen().devices.nics[0].state.as_str(), "Down");
+        assert_eq!(looks.seen().troubles.len(), 1, "the volume's: {:?}", looks.seen().troubles);
     }
 }

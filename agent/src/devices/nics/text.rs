@@ -30,7 +30,7 @@ pub(super) fn operstate(text: &str) -> LinkState {
 pub(super) fn rate(text: &str) -> Option<u64> {
     let gigabits: f64 = text.split_once(" Gb/sec")?.0.trim().parse().ok()?;
     let megabits = (gigabits * 1000.0).round();
-    (megabits >= 1.0 && megabits <= MAX_RATE).then_some(megabits as u64)
+    (1.0..=MAX_RATE).contains(&megabits).then_some(megabits as u64)
 }
 
 /// `speed` of an interface, in Mb/s already; -1 is unknown.

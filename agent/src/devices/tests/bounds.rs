@@ -59,9 +59,9 @@ fn many(nics: usize, gpus: usize) -> (Vec<Gpu>, Devices) {
     };
     let nic = |at: usize| Nic {
         name: long(at),
-        port: (at % 2 == 0).then_some(u32::MAX),
+        port: at.is_multiple_of(2).then_some(u32::MAX),
         netdev: Some(long(at)),
-        state: if at % 3 == 0 { LinkState::Active } else { LinkState::Down },
+        state: if at.is_multiple_of(3) { LinkState::Active } else { LinkState::Down },
         link_layer: long(at),
         rate: Some(u64::MAX),
         place: Some(place(at)),

@@ -6,22 +6,65 @@ use proptest::prelude::*;
 
 use super::{bounds::assert_fits, *};
 
+/// Files that the fixtures have not, and that a look reads.
+const MORE: &str = "
+devices/pci0000:20/0000:20:03.1/0000:21:00.0/infiniband/mlx5_0/ports/1/counters/port_xmit_data = 1
+devices/pci0000:20/0000:20:03.1/0000:21:00.0/net/enp33s0f0np0/dev_port = 0
+devices/pci0000:20/0000:20:03.1/0000:21:00.0/net/enp33s0f0np0/phys_port_name = p0
+devices/pci0000:80/0000:80:05.1/0000:82:00.0/net/eno1/statistics/tx_bytes = 1
+devices/pci0000:80/0000:80:05.1/0000:82:00.0/net/eno1/phys_port_name = p0
+";
+
 /// Contents that no kernel writes, and some that it does.
+fn odd_contents() -> Vec<Vec<u8>> {
+    let texts = [
+        "",
+        "\n",
+        "-1\n",
+        "4: ACTIVE\n",
+        "4294967295\n",
+        "18446744073709551615\n",
+        "0x10de\n",
+        "0xffffffff\n",
+    ];
+    let mut contents: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    contents.push(b"99999999999999999999999 Gb/sec (4X)\n".to_vec());
+    contents.push(vec![b'9'; 1 << 16]);
+    contents.push(vec![b'x'; 4000]);
+    contents.push(vec![0xff; 64]);
+    contents
+}
+
 fn content() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
-        Just(Vec::new()),
-        Just(b"\n".to_vec()),
-        Just(b"-1\n".to_vec()),
-        Just(b"4: ACTIVE\n".to_vec()),
-        Just(b"18446744073709551615\n".to_vec()),
-        Just(b"4294967295\n".to_vec()),
-        Just(b"0x10de\n".to_vec()),
-        Just(b"99999999999999999999999 Gb/sec (4X)\n".to_vec()),
-        Just(vec![b'9'; 1 << 16]),
-        Just(vec![0xff; 64]),
+        proptest::sample::select(odd_contents()),
         "\\PC{0,200}".prop_map(String::into_bytes),
         proptest::collection::vec(any::<u8>(), 0..100),
     ]
+}
+
+#[test]
+fn every_file_may_hold_anything() {
+    let root = Root::fixture("nic-down");
+    root.add(MORE);
+    let gpus = fake_gpus(&["0000:01:00.0"]);
+    let mut all = Vec::new();
+    paths(root.0.path(), &mut all);
+    // Bridges are many, and of no other kind than the GPU's function.
+    all.retain(|path| {
+        let text = path.to_str().unwrap();
+        let is_read = ["/net/", "/infiniband/", "0000:01:00.0/"].iter().any(|part| text.contains(part));
+        is_read && fs::symlink_metadata(path).unwrap().is_file()
+    });
+    assert!(all.len() > 30);
+    for path in all {
+        let before = fs::read(&path).unwrap();
+        for content in odd_contents() {
+            fs::write(&path, content).unwrap();
+            assert_fits(&shown(&gpus, &root.look()));
+        }
+        fs::write(&path, before).unwrap();
+    }
 }
 
 /// What is done to a path of the tree.
