@@ -5,6 +5,8 @@ pub mod cluster;
 pub mod copies;
 pub mod data;
 pub mod jobs;
+mod own_mount;
 pub mod rules;
 
 pub use cluster::{Cluster, Setup};
+pub use own_mount::OwnMount;
