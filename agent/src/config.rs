@@ -116,6 +116,9 @@ pub struct Config {
     pub memory: MemoryConfig,
     /// Directories that jobs may use.
     pub volumes: Vec<VolumeConfig>,
+    /// Where the kernel's sysfs is. Another place than `/sys` is for tests of this project only; workers look at `/sys` always.
+    #[serde(default = "default_sysfs")]
+    pub sysfs: PathBuf,
     /// For tests of this project only: damages data on purpose before it is verified.
     #[serde(default)]
     pub faults: Faults,
@@ -215,6 +218,10 @@ fn default_namespace() -> String {
 
 fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 8081))
+}
+
+fn default_sysfs() -> PathBuf {
+    "/sys".into()
 }
 
 fn default_slots() -> u32 {

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod control;
+pub mod devices;
 pub mod digest;
 pub mod launcher;
 pub mod logging;

@@ -1,12 +1,18 @@
 //! The agent's metrics, in a registry of their own: several agents can live in one process. Labels are namespaces and
 //! words from closed lists; names of jobs are none.
 
+mod devices;
+
 use std::time::Duration;
 
+use nixl_transfer_crds::node::devices::GpuStatus;
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+use crate::devices::Nic;
+use devices::DeviceMetrics;
 
 /// All metrics of one agent.
 #[derive(Clone, Debug)]
@@ -21,6 +27,7 @@ pub struct Metrics {
     workers_lost: IntCounterVec,
     api_writes: IntCounterVec,
     fenced: IntGauge,
+    devices: DeviceMetrics,
 }
 
 /// Counts an amount for as long as it lives.
@@ -41,8 +48,10 @@ impl Metrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         let opts = |name: &str, help: &str| Opts::new(format!("nixl_transfer_{name}"), help);
         let buckets = prometheus::exponential_buckets(0.001, 4.0, 10)?;
+        let registry = Registry::new();
         let metrics = Self {
-            registry: Registry::new(),
+            devices: DeviceMetrics::new(&registry)?,
+            registry,
             bytes: IntCounterVec::new(
                 opts("bytes_total", "Bytes of file content that were sent or received and verified."),
                 &["namespace", "backend", "direction", "medium"],
@@ -137,6 +146,11 @@ impl Metrics {
     /// Whether the agent is fenced.
     pub fn fenced(&self, fenced: bool) {
         self.fenced.set(i64::from(fenced));
+    }
+
+    /// The node's devices as they are now, instead of those of the last look.
+    pub fn devices(&self, gpus: &[GpuStatus], nics: &[Nic]) {
+        self.devices.show(gpus, nics);
     }
 
     /// The metrics in Prometheus' text format.

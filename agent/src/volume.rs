@@ -12,6 +12,7 @@ mod parallel;
 pub mod path;
 mod place;
 mod remembered;
+mod standing;
 pub mod tree;
 
 use std::io;
@@ -19,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nixl_transfer_crds::Reason;
-use rustix::fs::{Mode, OFlags, fstat, fstatvfs};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstat, fstatvfs};
 use rustix::io::Errno;
 use serde::Deserialize;
 
@@ -28,6 +29,7 @@ pub use leftovers::Left;
 pub use lock::{DestinationLock, DestinationLocks};
 pub use place::RunPlace;
 pub use remembered::{Memory, Remembered};
+pub use standing::Standing;
 pub use tree::SourceTree;
 
 use crate::protocol::Failure;
@@ -58,6 +60,8 @@ pub struct Volume {
     /// Namespaces whose jobs may use it; `*` stands for all.
     pub allowed_namespaces: Vec<String>,
     root: OwnedFd,
+    /// As the configuration has it; it may lead elsewhere by now.
+    path: PathBuf,
     canonical: PathBuf,
     device: u64,
     open_places: leftovers::OpenPlaces,
@@ -70,6 +74,8 @@ pub struct Space {
     pub capacity: u64,
     /// Bytes that this process could still write.
     pub free: u64,
+    /// Whether it is mounted so that nobody can write.
+    pub mounted_read_only: bool,
 }
 
 impl Volume {
@@ -92,6 +98,7 @@ impl Volume {
             read_only: config.read_only,
             allowed_namespaces: config.allowed_namespaces.clone(),
             root,
+            path: config.path.clone(),
             canonical,
             device,
             open_places: leftovers::OpenPlaces::default(),
@@ -107,7 +114,11 @@ impl Volume {
     pub fn space(&self) -> io::Result<Space> {
         let stat = fstatvfs(&self.root)?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Ok(Space { capacity: bytes(stat.f_blocks), free: bytes(stat.f_bavail) })
+        Ok(Space {
+            capacity: bytes(stat.f_blocks),
+            free: bytes(stat.f_bavail),
+            mounted_read_only: stat.f_flag.contains(StatVfsMountFlags::RDONLY),
+        })
     }
 
     /// Removes what dead runs have left: partial files and journals of every place that is dead, or foreign and untouched

@@ -1,9 +1,13 @@
 //! TransferNode: what an agent says about its node. Cluster-scoped, named as the node. Types only.
 
+pub mod devices;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use devices::{GpuDirectStatus, GpuStatus, NicStatus};
 
 /// What an administrator asks of a node's agent.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
@@ -16,7 +20,7 @@ use serde::{Deserialize, Serialize};
     category = "nixl",
     status = "TransferNodeStatus",
     derive = "PartialEq",
-    doc = "A TransferNode is what the agent of a node reports: its NIXL, its volumes and its limits. The agent creates it under the node's name.",
+    doc = "A TransferNode is what the agent of a node reports: its NIXL, its volumes, its devices and its limits. The agent creates it under the node's name.",
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -61,10 +65,23 @@ pub struct TransferNodeStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub backends: Vec<BackendStatus>,
-    /// Published volumes.
+    /// Published volumes. One whose path leads to another directory or mount than at the agent's start is left out, and the
+    /// Ready condition says so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub volumes: Vec<VolumeStatus>,
+    /// NVIDIA GPUs, by NVML; empty where the agent cannot load NVML. At most 64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub gpus: Vec<GpuStatus>,
+    /// RDMA ports and Ethernet interfaces of the hardware, from sysfs. At most 128: where there are more, those whose link is
+    /// active and those with RDMA are kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub nics: Vec<NicStatus>,
+    /// Kernel modules for GPUDirect; absent where sysfs shows none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_direct: Option<GpuDirectStatus>,
     /// Staging memory for transfers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub staging: Option<Budget>,
@@ -103,7 +120,7 @@ pub struct VolumeStatus {
     /// Its name in jobs.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// Whether it may only be read.
+    /// Whether it may only be read: by the agent's configuration, or because its file system is mounted so now.
     #[serde(default)]
     pub read_only: bool,
     /// Size of its file system in bytes.

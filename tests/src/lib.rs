@@ -5,8 +5,10 @@ pub mod cluster;
 pub mod copies;
 pub mod data;
 pub mod jobs;
+mod own_mount;
 pub mod regions;
 pub mod rules;
 pub mod workloads;
 
 pub use cluster::{Cluster, Setup};
+pub use own_mount::OwnMount;

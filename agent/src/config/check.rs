@@ -156,6 +156,7 @@ fn check(config: &Config) -> Result<(), Problem> {
     }
     absolute("nixl.library", &config.nixl.library)?;
     absolute("nixl.plugins", &config.nixl.plugins)?;
+    absolute("sysfs", &config.sysfs)?;
     if let Some(launcher) = &config.launcher {
         absolute("launcher.socket", &launcher.socket)?;
     }
@@ -254,6 +255,7 @@ volumes: [{name: data, path: /data, allowedNamespaces: ["*"]}]
         let config = parse(GOOD, None).unwrap();
         assert_eq!((config.slots, config.warm_workers, config.staging_bytes()), (4, 2, 256 << 20));
         assert_eq!(config.lease_namespace, "nixl-transfer-system");
+        assert_eq!(config.sysfs, Path::new("/sys"));
         assert!(
             !config.volumes[0].read_only
                 && config.launcher.is_none()
@@ -281,6 +283,7 @@ volumes: [{name: data, path: /data, allowedNamespaces: ["*"]}]
             "lo,eth0",
         ),
         ("nodeName: node-a", "nodeName: node-a\nlauncher: {socket: run/l}", "launcher.socket", "run/l"),
+        ("nodeName: node-a", "nodeName: node-a\nsysfs: sys", "sysfs", "\"sys\""),
         ("/n/libnixl_capi.so", "libnixl_capi.so", "nixl.library", "libnixl_capi.so"),
         ("name: data", "name: Data", "volumes[0].name", "Data"),
         ("path: /data", "path: data", "volumes[0].path", "data"),

@@ -1,7 +1,11 @@
-//! The TransferNode of this node: created once, its status written when something in it has changed. What shall stand in it
-//! is computed in `facts`, apart from the writing.
+//! The TransferNode of this node: created once, its status written when something in it has changed. What is on the node is
+//! seen in `looks`, what shall stand in the status is computed in `facts`, apart from the writing.
 
+mod call;
 mod facts;
+mod gpus;
+mod looks;
+mod volumes;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -10,22 +14,22 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use nixl_transfer_crds::{
-    TransferNode, TransferNodeSpec,
-    condition::READY,
-    names::AGENT_MANAGER,
-    node::{TransferNodeStatus, VolumeStatus},
+    TransferNode, TransferNodeSpec, condition::READY, names::AGENT_MANAGER, node::TransferNodeStatus,
 };
 use serde_json::json;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tracing::{info, warn};
 
 pub use facts::Facts;
+pub use looks::Seen;
+
+use looks::Looks;
 
 use super::{fence::Fence, workers::NixlFacts};
 use crate::{config::Config, metrics::Metrics, region::Budget, volume::Volume};
 
-/// Free space is looked at this often.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Volumes and devices are looked at this often: what changes stands in the status within 30 s, its writing included.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// After a failed write.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
@@ -56,6 +60,8 @@ pub struct Inventory {
 impl Inventory {
     /// Keeps the TransferNode true until `stop`; then says that the agent ends, if the API server takes it.
     pub async fn keep(mut self, mut stop: watch::Receiver<bool>) {
+        let opened = self.volumes.values().cloned().collect();
+        let mut looks = Looks::new(self.config.sysfs.clone(), opened, self.metrics.clone());
         let mut fenced = self.fence.changes();
         let mut memory = self.memory.changes();
         let mut tick = tokio::time::interval(LOOK_EVERY);
@@ -63,26 +69,32 @@ impl Inventory {
         let mut written: Option<TransferNodeStatus> = None;
         let mut failed = false;
         loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                _ = tokio::time::sleep(RETRY_AFTER), if failed => {}
-                Ok(()) = self.nixl.changed() => {}
-                Ok(()) = fenced.changed() => {}
-                Ok(()) = memory.changed() => {}
+            let look = tokio::select! {
+                // A look comes first, so that the first status has all in it.
+                biased;
                 _ = stop.wait_for(|stop| *stop) => break,
+                _ = tick.tick() => true,
+                () = looks.take_late() => false,
+                _ = tokio::time::sleep(RETRY_AFTER), if failed => false,
+                Ok(()) = self.nixl.changed() => false,
+                Ok(()) = fenced.changed() => false,
+                Ok(()) = memory.changed() => false,
+            };
+            if look {
+                looks.look().await;
             }
-            failed = !self.refresh(&mut written, false).await;
+            failed = !self.refresh(&mut written, looks.seen(), false).await;
         }
-        self.refresh(&mut written, true).await;
+        self.refresh(&mut written, looks.seen(), true).await;
     }
 
     /// Writes the status if it differs from what was written. False when a write failed.
-    async fn refresh(&mut self, written: &mut Option<TransferNodeStatus>, ending: bool) -> bool {
+    async fn refresh(&mut self, written: &mut Option<TransferNodeStatus>, seen: &Seen, ending: bool) -> bool {
         let nixl = self.nixl.borrow_and_update().clone();
         let facts = Facts {
             config: &self.config,
             instance: &self.instance,
-            volumes: self.volumes(),
+            seen,
             missing: &self.missing,
             nixl: nixl.as_ref(),
             memory: &self.memory,
@@ -128,7 +140,7 @@ impl Inventory {
         }
         let mut document = json!(status);
         // A merge patch keeps what it does not name; what we have not got must not stay from an earlier instance.
-        for key in ["nixlVersion", "backends", "volumes", "memlock"] {
+        for key in ["nixlVersion", "backends", "volumes", "gpus", "nics", "gpuDirect", "memlock"] {
             if document.get(key).is_none() {
                 document[key] = serde_json::Value::Null;
             }
@@ -161,23 +173,5 @@ impl Inventory {
             other => other?,
         };
         Ok(found.status.unwrap_or_default())
-    }
-
-    fn volumes(&self) -> Vec<VolumeStatus> {
-        let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let mut statuses = Vec::new();
-        for volume in self.volumes.values() {
-            match volume.space() {
-                Ok(space) => statuses.push(VolumeStatus {
-                    name: volume.name.clone(),
-                    read_only: volume.read_only,
-                    capacity: size(space.capacity),
-                    free: size(space.free),
-                    allowed_namespaces: volume.allowed_namespaces.clone(),
-                }),
-                Err(error) => warn!(volume = volume.name, %error, "free space cannot be read"),
-            }
-        }
-        statuses
     }
 }

@@ -5,6 +5,7 @@ mod bad_input;
 mod bounds;
 mod chains;
 mod faults;
+mod inventory;
 mod main_job;
 mod operations;
 mod refusals;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use devcluster::{Volume, http_get};
 use nixl_transfer_tests::{
-    Setup,
+    OwnMount, Setup,
     data::{assert_same, write_file},
     jobs::{one_to_one, to_receivers, writes_between},
 };
@@ -191,10 +191,14 @@ async fn a_graceful_stop_ends_transfers_and_the_next_start_goes_on() -> Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_says_what_its_node_has() -> Result<()> {
-    let mut archive = Volume::new("archive");
+    // Free space that other tests change would be news to write.
+    let own = OwnMount::new("idle")?;
+    let (mut data, mut archive) = (Volume::new("data"), Volume::new("archive"));
+    (data.path, archive.path) = (Some(own.path()), Some(own.path()));
     archive.read_only = true;
     archive.allowed_namespaces = vec!["team".into()];
-    let cluster = Setup::nodes(&["a"]).volumes("a", vec![Volume::new("data"), archive]).start().await?;
+    let cluster =
+        Setup::nodes(&["a"]).volumes("a", vec![data, archive]).agent_binary("a", own.agent()).start().await?;
     let text = cluster.plane.kubectl(&["get", "transfernode", "a", "-o", "json"])?;
     let status = serde_json::from_str::<Value>(&text)?["status"].clone();
     ensure!(status["nixlVersion"].as_str().is_some_and(|version| version.starts_with("1.5")), "{status}");

@@ -1,14 +1,14 @@
 //! The rest of the bad-input table: what passes the API server and is refused by the operator or an agent, with the
 //! reason and the words that a user reads.
 
-use std::{os::unix::fs::symlink, path::Path, process::Command, time::Duration};
+use std::{os::unix::fs::symlink, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use devcluster::Volume;
 use kube::api::{Patch, PatchParams};
 use nixl_transfer_crds::{TransferTask, condition};
 use nixl_transfer_tests::{
-    Cluster, Setup,
+    Cluster, OwnMount, Setup,
     data::{assert_same, write_file},
     jobs::{condition_of, one_to_one, to_receivers, with},
 };
@@ -192,26 +192,11 @@ async fn two_jobs_into_one_directory_wait_for_each_other() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_destination_fails_with_its_reason_and_keeps_no_partial_file() -> Result<()> {
-    // A file system of 64 MiB of the agent's own: a tmpfs in a mount namespace, which needs no root where users may
-    // make namespaces.
-    let space = tempfile_dir("nixl-transfer-full")?;
-    let script = space.join("agent.sh");
-    let agent = devcluster::binary("transfer-agent")?;
-    let full = space.join("volume");
-    std::fs::create_dir_all(&full)?;
-    std::fs::write(
-        &script,
-        format!(
-            "#!/bin/sh\nexec unshare --user --map-root-user --mount sh -c 'mount -t tmpfs -o size=64m none {} && exec {} \"$@\"' agent \"$@\"\n",
-            full.display(),
-            agent.display()
-        ),
-    )?;
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let own = OwnMount::new("full")?;
     let mut volume = Volume::new("data");
-    volume.path = Some(full.clone());
+    volume.path = Some(own.path());
     let cluster =
-        Setup::nodes(&["a", "b"]).volumes("b", vec![volume]).agent_binary("b", script).start().await?;
+        Setup::nodes(&["a", "b"]).volumes("b", vec![volume]).agent_binary("b", own.agent()).start().await?;
 
     // At the start: the whole is larger than the free space. In the middle: two files that fit each by itself.
     write_file(&cluster.path("a", "large"), 200 * MIB, 1)?;
@@ -227,7 +212,6 @@ async fn a_full_destination_fails_with_its_reason_and_keeps_no_partial_file() ->
     write_file(&cluster.path("a", "third"), 20 * MIB, 3)?;
     cluster.apply(&hasty(one_to_one("third", ("a", "third"), ("b", "third"))))?;
     cluster.wait_complete("third", SOON).await?;
-    std::fs::remove_dir_all(space)?;
     Ok(())
 }
 
@@ -310,10 +294,4 @@ async fn wait_source_failed(
 
 fn mkfifo(path: &Path) -> Result<()> {
     Ok(rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o644.into(), 0)?)
-}
-
-fn tempfile_dir(prefix: &str) -> Result<std::path::PathBuf> {
-    let output = Command::new("mktemp").args(["-d", "-t", &format!("{prefix}-XXXXXX")]).output()?;
-    ensure!(output.status.success(), "mktemp failed");
-    Ok(String::from_utf8(output.stdout)?.trim().into())
 }

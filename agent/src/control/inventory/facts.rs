@@ -7,7 +7,7 @@ use nixl_transfer_crds::{
     node::{BackendStatus, Budget, TransferNodeStatus, VolumeStatus},
 };
 
-use super::super::workers::NixlFacts;
+use super::{super::workers::NixlFacts, looks::Seen};
 use crate::{config::Config, region};
 
 /// Free space is written again when it has changed by more than one part in so many of the capacity.
@@ -24,8 +24,8 @@ pub struct Facts<'a> {
     pub config: &'a Config,
     /// UUID of this start of the agent.
     pub instance: &'a str,
-    /// Volumes as they are now.
-    pub volumes: Vec<VolumeStatus>,
+    /// What was seen of the node at the last look.
+    pub seen: &'a Seen,
     /// Volumes that could not be opened: why.
     pub missing: &'a [String],
     /// What workers found out, if one has tried.
@@ -55,7 +55,10 @@ impl Facts<'_> {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             nixl_version,
             backends,
-            volumes: self.volumes.iter().map(|volume| settled(volume, before)).collect(),
+            gpus: self.seen.devices.gpus.clone(),
+            nics: self.seen.devices.nics.clone(),
+            gpu_direct: self.seen.devices.gpu_direct,
+            volumes: self.seen.volumes.iter().map(|volume| settled(volume, before)).collect(),
             staging: Some(Budget { total: signed(self.config.staging_bytes()), free: None }),
             memory: Some(Budget {
                 total: signed(self.memory.total()),
@@ -81,13 +84,17 @@ impl Facts<'_> {
             Some(NixlFacts::Unusable(message)) => {
                 (Truth::False, Reason::BackendUnavailable, format!("NIXL cannot be used: {message}"))
             }
-            Some(NixlFacts::Usable { .. }) if !self.missing.is_empty() => (
-                Truth::True,
-                Reason::Succeeded,
-                format!("ready, but without volumes that cannot be opened: {}", self.missing.join("; ")),
-            ),
-            Some(NixlFacts::Usable { .. }) => (Truth::True, Reason::Succeeded, "ready for transfers".into()),
+            Some(NixlFacts::Usable { .. }) => (Truth::True, Reason::Succeeded, self.ready_message()),
         }
+    }
+
+    fn ready_message(&self) -> String {
+        let mut buts = Vec::new();
+        if !self.missing.is_empty() {
+            buts.push(format!("without volumes that cannot be opened: {}", self.missing.join("; ")));
+        }
+        buts.extend(self.seen.troubles.iter().cloned());
+        if buts.is_empty() { "ready for transfers".into() } else { format!("ready, but {}", buts.join("; ")) }
     }
 }
 
@@ -122,6 +129,7 @@ fn cut(text: &str, longest: usize) -> String {
 mod tests {
     use super::*;
     use crate::protocol::BackendFacts;
+    use nixl_transfer_crds::node::devices::{GpuDirectStatus, GpuStatus, NicStatus};
 
     const CONFIG: &str = "
 nodeName: a
@@ -141,12 +149,23 @@ volumes: []
         free: i64,
         before: &TransferNodeStatus,
     ) -> TransferNodeStatus {
+        let seen = Seen { volumes: vec![volume(free)], ..Seen::default() };
+        status_of(&seen, &[], nixl, fenced, before)
+    }
+
+    fn status_of(
+        seen: &Seen,
+        missing: &[String],
+        nixl: Option<&NixlFacts>,
+        fenced: bool,
+        before: &TransferNodeStatus,
+    ) -> TransferNodeStatus {
         let config = Config::parse("agent.yaml", CONFIG, None).unwrap();
         let facts = Facts {
             config: &config,
             instance: "i",
-            volumes: vec![volume(free)],
-            missing: &[],
+            seen,
+            missing,
             nixl,
             memory: &region::Budget::new(1 << 20),
             fenced,
@@ -189,5 +208,24 @@ volumes: []
         assert_eq!(same, first);
         let other = status(Some(&usable()), false, 4_899, &first);
         assert_eq!(other.volumes[0].free, 4_899);
+    }
+
+    #[test]
+    fn devices_are_shown_and_troubles_are_said() {
+        let mut seen = Seen::default();
+        seen.devices.nics = vec![NicStatus { name: "mlx5_0".into(), ..NicStatus::default() }];
+        seen.devices.gpus = vec![GpuStatus { uuid: "GPU-x".into(), ..GpuStatus::default() }];
+        seen.devices.gpu_direct = Some(GpuDirectStatus { peer_memory_module: true, storage_module: false });
+        seen.troubles = vec!["volume data is read-only".into(), "NVML fails".into()];
+        let missing = ["volume old: no such file".to_owned()];
+        let status = status_of(&seen, &missing, Some(&usable()), false, &TransferNodeStatus::default());
+        assert_eq!((&status.nics, &status.gpus), (&seen.devices.nics, &seen.devices.gpus));
+        assert_eq!(status.gpu_direct, seen.devices.gpu_direct);
+        let ready = condition::find(&status.conditions, READY).unwrap();
+        assert_eq!(ready.status, "True", "the rest of the node is of use");
+        assert_eq!(
+            ready.message,
+            "ready, but without volumes that cannot be opened: volume old: no such file; volume data is read-only; NVML fails"
+        );
     }
 }
