@@ -80,6 +80,7 @@ mod operation;
 mod session;
 mod status;
 mod stream;
+mod waiting;
 
 pub use connector::Connector;
 pub use descriptor::{Descriptor, Locals};
@@ -87,7 +88,7 @@ pub use device::{Device, DeviceError};
 pub use digest::{ContentHasher, chunk_digest};
 pub use ending::exit_now;
 pub use library::{Library, LibraryError, LibraryVersion, OLDEST_VERSION, UCX_PLUGIN_FILE};
-pub use memory::{Arena, MemoryError, Slot};
+pub use memory::{Arena, MAX_CHUNK_SIZE, MAX_RING_BYTES, MAX_SLOTS, MemoryError, Slot};
 pub use metadata::{
     AgentMetadata, BlobError, CheckedMetadata, Connection, Encoding, MAX_AGENT_METADATA, MAX_DESCRIPTORS,
     MAX_NOTIFICATION_KEY, MemoryKind, MemorySection, MetadataError, OperationKind, RdmaMetadata, Region,
@@ -100,9 +101,10 @@ pub use operation::{
 pub use session::{Session, SessionError, SessionStatistics};
 pub use status::OperationStatus;
 pub use stream::{
-    AbortHandle, AnswerReceiver, AnswerSender, Chunk, MAX_ANSWER, MAX_CHUNK_SIZE, MAX_RESENDS,
-    MAX_RING_BYTES, MAX_SLOTS, Progress, ProgressSnapshot, Receiver, Sender, SlotMut, StreamError,
+    AnswerReceiver, AnswerSender, Chunk, MAX_ANSWER, MAX_RESENDS, Progress, ProgressSnapshot, Receiver,
+    Sender, SlotMut, StreamError,
 };
+pub use waiting::AbortHandle;
 
 // Some examples of both texts await, and are compiled when that is possible.
 /// The guide.
