@@ -77,6 +77,7 @@ mod library;
 mod memory;
 mod metadata;
 mod operation;
+mod remote;
 mod session;
 mod status;
 mod stream;
@@ -98,6 +99,7 @@ pub use operation::{
     ActiveOperation, Completion, ErrorClass, OperationError, PassiveOperation, ReadOperation,
     ReadableOperation, Refused, Startable, Starting, WritableOperation, WriteOperation,
 };
+pub use remote::{RemoteError, RemoteMemory, Staging};
 pub use session::{Session, SessionError, SessionStatistics};
 pub use status::OperationStatus;
 pub use stream::{
