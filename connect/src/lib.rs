@@ -60,6 +60,10 @@
 //! Over TCP and shared memory NIXL does not guard memory: a peer with an agent's metadata can reach the whole process of
 //! that agent, also after memory was deregistered, until the process ends. Both ends of an operation are one trust domain.
 //!
+//! # Memory in pieces
+//! [`RemoteMemory`] is the active side of an operation without as much memory of its own: it reads or writes what a peer
+//! offers like a file, through a few slots, and tells the peer at the end. It stands on a [`Session`].
+//!
 //! # The staged stream
 //! Below the operations stand a [`Session`], the agent and its thread, and above a session also [`Sender`] and
 //! [`Receiver`]: chunks in order, each with a digest, through a ring of slots, for amounts that do not fit into memory.

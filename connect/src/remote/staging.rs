@@ -7,7 +7,7 @@ use crate::memory::Ring;
 /// at once as there are slots.
 ///
 /// A slot that is small costs one way to the peer and back for few bytes, and one that is large leaves the cache before its
-/// bytes are copied; the default is what was the fastest here, see `docs/benchmarks.md`. At most
+/// bytes are copied. The example `pieces` measures it. At most
 /// [`MAX_SLOTS`](crate::MAX_SLOTS) slots of [`MAX_CHUNK_SIZE`](crate::MAX_CHUNK_SIZE), and
 /// [`MAX_RING_BYTES`](crate::MAX_RING_BYTES) in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
