@@ -167,7 +167,7 @@ impl RemoteMemory {
     }
 
     /// Writes the bytes into the peer's memory from `offset` on, sooner or later: when this returns they are on their way, or
-    /// wait in a slot that is not full. Of two calls for one place the later one counts.
+    /// wait in a slot that is not full, and never leave it if this is dropped. Of two calls for one place the later one counts.
     ///
     /// # Errors
     /// `Kind` for what a Readable offers, and `OutOfRange`, before anything moves; `DeadlineExceeded` when no slot became free

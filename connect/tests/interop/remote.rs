@@ -164,6 +164,27 @@ fn pieces_in_any_order_are_right() -> Outcome {
     is_done(python, &patterned(3_000_000))
 }
 
+/// One buffer in two offers at once, then memory that Python allocates anew, all on one session.
+#[test]
+fn offers_of_one_peer_stand_beside_and_follow_one_another() -> Outcome {
+    let mut ours = Ours::start()?;
+    let mut python = python::peer(Nixl::V1_5_1, "readable --size 100000,1 --operations 2 --repeat 3")?;
+    for _ in 0..3 {
+        let metadata = [python.line()?, python.line()?];
+        ours.tell(&format!("open a 3 1000 {}", metadata[0]))?;
+        ours.tell(&format!("open b 8 4096 {}", metadata[1]))?;
+        reads(&mut ours, "get a 0 100001 777 10000", &patterned(100_001))?;
+        ours.tell("complete a 10000")?;
+        assert_eq!(python.json()?["status"], "DONE");
+        // The other offer of the same buffer goes on.
+        reads(&mut ours, "get b 0 100001 5000 10000", &patterned(100_001))?;
+        ours.tell("complete b 10000")?;
+        assert_eq!(python.json()?["status"], "DONE");
+        assert_eq!(held(&mut ours)?, [0, 0, 0], "what was held for it is given back");
+    }
+    python.ends_with(0)
+}
+
 #[test]
 fn wrong_verbs_and_ranges_are_refused_before_anything_moves_and_then_it_cannot_be_completed() -> Outcome {
     let mut ours = Ours::start()?;
