@@ -60,6 +60,10 @@
 //! Over TCP and shared memory NIXL does not guard memory: a peer with an agent's metadata can reach the whole process of
 //! that agent, also after memory was deregistered, until the process ends. Both ends of an operation are one trust domain.
 //!
+//! # Memory in pieces
+//! [`RemoteMemory`] is the active side of an operation without as much memory of its own: it reads or writes what a peer
+//! offers like a file, through a few slots, and tells the peer at the end. It stands on a [`Session`].
+//!
 //! # The staged stream
 //! Below the operations stand a [`Session`], the agent and its thread, and above a session also [`Sender`] and
 //! [`Receiver`]: chunks in order, each with a digest, through a ring of slots, for amounts that do not fit into memory.
@@ -77,9 +81,11 @@ mod library;
 mod memory;
 mod metadata;
 mod operation;
+mod remote;
 mod session;
 mod status;
 mod stream;
+mod waiting;
 
 pub use connector::Connector;
 pub use descriptor::{Descriptor, Locals};
@@ -87,7 +93,7 @@ pub use device::{Device, DeviceError};
 pub use digest::{ContentHasher, chunk_digest};
 pub use ending::exit_now;
 pub use library::{Library, LibraryError, LibraryVersion, OLDEST_VERSION, UCX_PLUGIN_FILE};
-pub use memory::{Arena, MemoryError, Slot};
+pub use memory::{Arena, MAX_CHUNK_SIZE, MAX_RING_BYTES, MAX_SLOTS, MemoryError, Slot};
 pub use metadata::{
     AgentMetadata, BlobError, CheckedMetadata, Connection, Encoding, MAX_AGENT_METADATA, MAX_DESCRIPTORS,
     MAX_NOTIFICATION_KEY, MemoryKind, MemorySection, MetadataError, OperationKind, RdmaMetadata, Region,
@@ -97,12 +103,14 @@ pub use operation::{
     ActiveOperation, Completion, ErrorClass, OperationError, PassiveOperation, ReadOperation,
     ReadableOperation, Refused, Startable, Starting, WritableOperation, WriteOperation,
 };
+pub use remote::{RemoteError, RemoteMemory, Staging};
 pub use session::{Session, SessionError, SessionStatistics};
 pub use status::OperationStatus;
 pub use stream::{
-    AbortHandle, AnswerReceiver, AnswerSender, Chunk, MAX_ANSWER, MAX_CHUNK_SIZE, MAX_RESENDS,
-    MAX_RING_BYTES, MAX_SLOTS, Progress, ProgressSnapshot, Receiver, Sender, SlotMut, StreamError,
+    AnswerReceiver, AnswerSender, Chunk, MAX_ANSWER, MAX_RESENDS, Progress, ProgressSnapshot, Receiver,
+    Sender, SlotMut, StreamError,
 };
+pub use waiting::AbortHandle;
 
 // Some examples of both texts await, and are compiled when that is possible.
 /// The guide.

@@ -18,7 +18,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub(crate) use command::{Answer, Begin, Local, Offer, Opened, RegionId, Transfer};
+pub(crate) use command::{Answer, Attach, Begin, Local, Offer, Opened, RegionId, Transfer};
 pub(crate) use endpoint::{Claim, Endpoint, EndpointId};
 pub use error::SessionError;
 pub(crate) use regions::{Abandoned, Backing};
@@ -47,7 +47,7 @@ pub struct SessionStatistics {
     /// begun a transfer that it failed to post. Memory that several operations share is counted once, by the first of them
     /// that left it.
     pub abandoned_bytes: u64,
-    /// Streams that are open, and operations to which something may still happen. While there are none, and no transfer is in
+    /// Streams and remote memories that are open, and operations to which something may still happen. While there are none, and no transfer is in
     /// flight, the agent's thread sleeps.
     pub endpoints: usize,
     /// Ranges of memory that are registered.
@@ -208,7 +208,7 @@ impl Drop for Session {
     }
 }
 
-/// The way to a session's thread, for streams and operations.
+/// The way to a session's thread, for streams, operations and remote memory.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     commands: mpsc::Sender<Command>,
@@ -254,6 +254,10 @@ impl Link {
         self.tell(Command::Offer(Box::new(offer)));
     }
 
+    pub(crate) fn attach(&self, attach: Attach) {
+        self.tell(Command::Attach(Box::new(attach)));
+    }
+
     pub(crate) fn close(&self, endpoint: EndpointId) {
         self.tell(Command::Close(endpoint));
     }
@@ -275,8 +279,8 @@ impl Link {
         self.tell(Command::Notify { peer, message });
     }
 
-    /// Gives back what an operation held.
-    pub(crate) fn close_operation(&self, opened: &Opened) {
+    /// Gives back what an operation or remote memory held.
+    pub(crate) fn close_opened(&self, opened: &Opened) {
         self.close(opened.endpoint);
         opened.regions.iter().for_each(|region| self.release(*region));
     }

@@ -18,16 +18,13 @@ mod sender;
 mod sending;
 mod slot_mut;
 mod target;
-mod waiting;
 
 pub use answers::{AnswerReceiver, AnswerSender, MAX_ANSWER};
 pub use error::StreamError;
 pub use progress::{Progress, ProgressSnapshot};
 pub use receiver::{Chunk, Receiver};
-pub use ring::{MAX_CHUNK_SIZE, MAX_RING_BYTES, MAX_SLOTS};
 pub use sender::Sender;
 pub use slot_mut::SlotMut;
-pub use waiting::AbortHandle;
 
 /// How often one chunk is sent again before the stream fails with [`StreamError::Integrity`].
 pub const MAX_RESENDS: u32 = 3;

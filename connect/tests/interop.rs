@@ -26,6 +26,12 @@ mod ours;
 mod process;
 #[path = "interop/python.rs"]
 mod python;
+#[path = "interop/remote.rs"]
+mod remote;
+#[path = "interop/remote_desk.rs"]
+mod remote_desk;
+#[path = "interop/remote_loss.rs"]
+mod remote_loss;
 #[path = "interop/restart.rs"]
 mod restart;
 #[path = "interop/sharing.rs"]

@@ -179,7 +179,7 @@ impl<D> Drop for ActiveOperation<D> {
         // The session keeps its own hold on the memory until NIXL is done with it.
         let link = self.connector.link();
         match self.shared.waiting.change(|state| state.give_up()) {
-            Some(opened) => link.close_operation(&opened),
+            Some(opened) => link.close_opened(&opened),
             // It may be waiting for its peer, with others behind it.
             None => link.unwanted(),
         }
@@ -235,7 +235,7 @@ impl Shared {
             }
         });
         if let Some(opened) = unwanted {
-            link.close_operation(&opened);
+            link.close_opened(&opened);
         }
     }
 }

@@ -228,7 +228,7 @@ impl<D: AsRef<Descriptor>> Drop for PassiveOperation<D> {
             }
         }
         if let Some(opened) = self.shared.waiting.change(|state| state.give_up()) {
-            self.connector.link().close_operation(&opened);
+            self.connector.link().close_opened(&opened);
         }
     }
 }
@@ -290,7 +290,7 @@ impl Shared {
             }
         };
         if let Some(opened) = unwanted {
-            self.link.close_operation(&opened);
+            self.link.close_opened(&opened);
         }
     }
 }

@@ -89,6 +89,18 @@ impl Begin {
     }
 }
 
+/// All that the use of a peer's memory in parts needs: staging memory registered, that memory made known and kept so until
+/// the endpoint is closed. Nothing moves by it.
+pub(crate) struct Attach {
+    pub(crate) endpoint: Arc<dyn Endpoint>,
+    /// The staging memory.
+    pub(crate) local: Arc<dyn Backing>,
+    /// What of the peer's memory will be used.
+    pub(crate) remote: Vec<SerializedDescriptor>,
+    pub(crate) peer: CheckedMetadata,
+    pub(crate) answer: Answer<Opened>,
+}
+
 /// All that a passive operation needs: memory registered, notifications with a key expected.
 pub(crate) struct Offer {
     pub(crate) endpoint: Arc<dyn Endpoint>,
@@ -99,7 +111,7 @@ pub(crate) struct Offer {
     pub(crate) answer: Answer<(Opened, AgentMetadata)>,
 }
 
-/// What an operation holds in the session, to be given back by [`Command::Close`] and [`Command::Release`].
+/// What an operation or remote memory holds in the session, to be given back by [`Command::Close`] and [`Command::Release`].
 #[derive(Debug, Clone)]
 pub(crate) struct Opened {
     pub(crate) endpoint: EndpointId,
@@ -140,6 +152,7 @@ pub(super) enum Command {
     /// An operation that may be waiting for its peer was dropped: those behind it are looked at.
     Unwanted,
     Offer(Box<Offer>),
+    Attach(Box<Attach>),
     Post(Box<Transfer>),
     Notify {
         peer: Arc<str>,

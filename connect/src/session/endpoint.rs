@@ -1,4 +1,4 @@
-//! What the session tells those above it: streams and operations. All of it is called on the session's thread, so an
+//! What the session tells those above it: streams, operations and remote memory. All of it is called on the session's thread, so an
 //! endpoint never blocks and never calls NIXL; it may send commands.
 
 use std::time::Instant;

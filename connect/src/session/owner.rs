@@ -1,11 +1,12 @@
 //! The session's thread: owns the NIXL agent and is the only one that calls it. Takes commands, polls notifications and
 //! transfers, tells endpoints. Its end with transfers in flight or stuck leaks the agent on purpose: NIXL cannot cancel.
 
+mod attaching;
 mod backend;
 mod operations;
 mod polling;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -78,6 +79,8 @@ struct Owner {
     regions: Regions,
     agent: Agent,
     peers: Peers,
+    /// The peers whose memory is used in parts, each by the endpoint of that use.
+    attached: HashMap<EndpointId, Arc<str>>,
     /// Operations that may be posted only when another one with the same peer has ended.
     waiting: VecDeque<Box<Begin>>,
     counters: Arc<Counters>,
@@ -109,6 +112,7 @@ impl Owner {
             regions: Regions::default(),
             agent,
             peers: Peers::default(),
+            attached: HashMap::new(),
             waiting: VecDeque::new(),
             counters,
             next_id: 0,
@@ -177,10 +181,11 @@ impl Owner {
                 self.endpoints.open(id, endpoint);
                 answer(&reply, Ok(id));
             }
-            Command::Close(endpoint) => self.endpoints.close(endpoint),
+            Command::Close(endpoint) => self.close(endpoint),
             Command::Begin(begin) => self.begin(begin),
             Command::Unwanted => self.retry_waiting(),
             Command::Offer(offer) => self.offer(*offer),
+            Command::Attach(attach) => self.attach(*attach),
             Command::Post(transfer) => self.post(transfer),
             Command::Notify { peer, message } => self.notify(&peer, &message),
             Command::Census(reply) => answer(&reply, Ok(self.census())),

@@ -30,7 +30,8 @@ struct Known {
     ranges: BTreeMap<Place, u64>,
     /// Used by a stream for as long as the session lives: never forgotten.
     pinned: bool,
-    in_flight: usize,
+    /// Transfers with it, and uses of its memory in parts: not forgotten meanwhile.
+    uses: usize,
 }
 
 /// Kind of memory, device, address and length.
@@ -42,7 +43,7 @@ type Place = (u32, u64, u64, u64);
 pub(super) enum Named {
     /// As they are, by operations.
     Exactly,
-    /// By their parts, by streams.
+    /// By their parts, by streams and by remote memory.
     InParts,
 }
 
@@ -55,7 +56,7 @@ pub(super) enum Admission {
     Load(AgentMetadata),
     /// NIXL must forget the peer, then load this.
     Replace(AgentMetadata),
-    /// Another transfer with this peer must end first.
+    /// Another transfer with this peer, or use of its memory, must end first.
     Wait,
 }
 
@@ -89,7 +90,7 @@ impl Peers {
         if known.address != address(connections) {
             return Err(SessionError::PeerReplaced(name.to_owned()));
         }
-        let idle = known.in_flight == 0 && !known.pinned;
+        let idle = known.uses == 0 && !known.pinned;
         if sections
             .iter()
             .any(|section| section.regions.iter().any(|region| known.conflicts(section, region, named)))
@@ -129,7 +130,7 @@ impl Peers {
             address: address(&metadata.connections),
             ranges: BTreeMap::new(),
             pinned: false,
-            in_flight: 0,
+            uses: 0,
         };
         let peer = self.known.entry(metadata.agent.clone()).or_insert(Peer::Known(fresh));
         let Peer::Known(known) = peer else { return };
@@ -150,17 +151,17 @@ impl Peers {
         }
     }
 
-    /// A transfer with this peer was posted.
-    pub(super) fn posted(&mut self, name: &str) {
+    /// A transfer with this peer is posted, or its memory used in parts from now on.
+    pub(super) fn used(&mut self, name: &str) {
         if let Some(Peer::Known(known)) = self.known.get_mut(name) {
-            known.in_flight += 1;
+            known.uses += 1;
         }
     }
 
-    /// A transfer with this peer has ended.
+    /// A transfer with this peer, or a use of its memory, has ended.
     pub(super) fn ended(&mut self, name: &str) {
         if let Some(Peer::Known(known)) = self.known.get_mut(name) {
-            known.in_flight = known.in_flight.saturating_sub(1);
+            known.uses = known.uses.saturating_sub(1);
         }
     }
 
@@ -286,7 +287,7 @@ mod tests {
             assert_eq!(admit_parts(&peers, &[apart]), Admission::Load(metadata(&[apart])), "{apart:?}");
         }
         assert_eq!(admit_parts(&peers, &[(100, 10, 1)]), Admission::Ready);
-        peers.posted("peer");
+        peers.used("peer");
         assert_eq!(admit(&peers, &[(100, 10, 2)]), Admission::Wait);
         assert_eq!(admit(&peers, &[(100, 10, 1)]), Admission::Ready);
         peers.ended("peer");
@@ -304,7 +305,7 @@ mod tests {
         let mut peers = knowing(&many);
         let new = (1_000_000, 10, 1);
         assert_eq!(admit(&peers, &[new]), Admission::Replace(metadata(&[new])));
-        peers.posted("peer");
+        peers.used("peer");
         assert_eq!(admit(&peers, &[new]), Admission::Load(metadata(&[new])));
         let many: Vec<(u64, u64, u8)> =
             (0..TOO_MANY as u64).map(|number| (100 + number * 10, 10, 1)).collect();

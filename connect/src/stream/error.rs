@@ -2,6 +2,7 @@
 
 use crate::metadata::MetadataError;
 use crate::session::SessionError;
+use crate::waiting::Fault;
 
 /// Why a stream stopped or refused a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +49,16 @@ impl StreamError {
             }
             Self::Malformed(_) | Self::Closed | Self::Misuse(_) => false,
         }
+    }
+}
+
+impl Fault for StreamError {
+    fn expired(what: &'static str) -> Self {
+        Self::DeadlineExceeded(what)
+    }
+
+    fn closed() -> Self {
+        Self::Closed
     }
 }
 

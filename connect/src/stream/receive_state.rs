@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::message::Message;
-use super::waiting::Faulty;
 use super::{MAX_RESENDS, StreamError};
+use crate::waiting::Faulty;
 
 /// A chunk as it was announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,6 +207,8 @@ impl<S> ReceiveState<S> {
 }
 
 impl<S: Send> Faulty for ReceiveState<S> {
+    type Fault = StreamError;
+
     fn fail(&mut self, error: StreamError) {
         if self.is_complete() {
             self.parted = true;

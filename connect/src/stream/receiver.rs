@@ -11,13 +11,13 @@ use super::answers::AnswerSender;
 use super::message::{Message, StreamId};
 use super::progress::Progress;
 use super::receive_state::{Arrival, Next, ReceiveState};
-use super::ring::Ring;
-use super::waiting::{AbortHandle, Faulty, Waiting};
+use super::ring;
 use crate::device::Device;
 use crate::digest::chunk_digest;
-use crate::memory::Slot;
+use crate::memory::{Ring, Slot};
 use crate::metadata::{CheckedMetadata, OperationKind, RdmaMetadata, SerializedDescriptor};
 use crate::session::{Claim, Endpoint, EndpointId, Link, RegionId, Session};
+use crate::waiting::{AbortHandle, Faulty, Waiting};
 
 /// The passive end of a stream from one sender.
 ///
@@ -55,9 +55,8 @@ impl Receiver {
     /// # Errors
     /// `Misuse` beyond the bounds of a ring, `Session` when memory or registration fails, `Malformed` for a bad key.
     pub fn open(session: &Session, slots: usize, chunk_size: usize, key: &str) -> Result<Self, StreamError> {
-        let ring = Ring::new(slots, chunk_size)?;
         let link = session.link().clone();
-        let (region, slots) = ring.map(&link)?;
+        let (ring, region, slots) = ring::open(&link, slots, chunk_size)?;
         let descriptor = |slot: &Slot| SerializedDescriptor {
             device: Device::Cpu,
             ptr: slot.address() as u64,

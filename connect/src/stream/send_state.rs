@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::waiting::Faulty;
 use super::{MAX_RESENDS, StreamError};
+use crate::waiting::Faulty;
 
 /// What the event asks of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,6 +280,8 @@ impl<S> SendState<S> {
 }
 
 impl<S: Send> Faulty for SendState<S> {
+    type Fault = StreamError;
+
     fn fail(&mut self, error: StreamError) {
         if !self.is_complete() {
             self.fault.get_or_insert(error);

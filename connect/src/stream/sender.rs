@@ -9,15 +9,16 @@ use super::answers::AnswerReceiver;
 use super::message::Message;
 use super::progress::Progress;
 use super::receiver::{Chunk, Receiver};
-use super::ring::Ring;
+use super::ring;
 use super::send_slot::SendSlot;
 use super::send_state::SendState;
 use super::sending::Sending;
 use super::slot_mut::SlotMut;
 use super::target::Target;
-use super::waiting::{AbortHandle, Waiting};
+use crate::memory::Ring;
 use crate::metadata::RdmaMetadata;
 use crate::session::{Link, RegionId, Session};
+use crate::waiting::{AbortHandle, Waiting};
 
 /// The active end of a stream to one receiver. A session can have several.
 #[derive(Debug)]
@@ -31,9 +32,8 @@ impl Sender {
     /// # Errors
     /// `Misuse` beyond the bounds of a ring, `Session` when memory or registration fails.
     pub fn open(session: &Session, slots: usize, chunk_size: usize) -> Result<Self, StreamError> {
-        let ring = Ring::new(slots, chunk_size)?;
         let link = session.link().clone();
-        let (region, slots) = ring.map(&link)?;
+        let (ring, region, slots) = ring::open(&link, slots, chunk_size)?;
         let slots = slots.into_iter().map(SendSlot::Own).collect();
         Ok(Self::over(slots, link, region, false, ring))
     }

@@ -6,14 +6,14 @@ use std::time::Instant;
 use super::StreamError;
 use super::message::Message;
 use super::progress::Progress;
-use super::ring::Ring;
 use super::send_slot::SendSlot;
 use super::send_state::{Effect, SendState};
 use super::target::Target;
-use super::waiting::{Faulty, Waiting};
 use crate::device::Device;
+use crate::memory::Ring;
 use crate::metadata::{OperationKind, SerializedDescriptor};
 use crate::session::{Claim, Endpoint, EndpointId, Link, Local, RegionId, Transfer};
+use crate::waiting::{Faulty, Waiting};
 
 pub(super) struct Sending {
     pub(super) waiting: Arc<Waiting<SendState<SendSlot>>>,

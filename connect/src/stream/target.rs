@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::StreamError;
 use super::message::StreamId;
-use super::ring::Ring;
 use crate::device::Device;
+use crate::memory::Ring;
 use crate::metadata::{OperationKind, RdmaMetadata};
 
 /// Where the chunks go; known from `connect` on.

@@ -3,7 +3,7 @@
 //!
 //! `connector C` · `close C` · `readable|writable O C SIZES` (gives the metadata) · `share O C OTHER` (a Readable on
 //! OTHER's memory) · `read|write O C SIZES|- METADATA` · `expect O METADATA` (its agent) · `status O` · `wait O MILLISECONDS` ·
-//! `drop O` · `statistics C`
+//! `drop O` · `statistics C`; the rest is of `remote_desk.rs`
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -16,6 +16,7 @@ use nixl_connect::{
 use serde_json::{Value, json};
 
 use super::held::{Answer, Failure, Held, after, lengths, mistake, source, target};
+use super::remote_desk::Remotes;
 
 struct Desk {
     library: Library,
@@ -23,6 +24,7 @@ struct Desk {
     operations: HashMap<String, Box<dyn Held>>,
     /// The memory of Readables, which several operations may offer.
     sources: HashMap<String, Vec<Arc<Descriptor>>>,
+    remotes: Remotes,
 }
 
 pub fn run() {
@@ -54,7 +56,7 @@ fn desk() -> Answer<Desk> {
     let (library, plugins) = (path("NIXL_TRANSFER_NIXL_LIBRARY")?, path("NIXL_PLUGIN_DIR")?);
     let library = Library::load(Path::new(&library), Path::new(&plugins)).map_err(mistake)?;
     let (connectors, operations, sources) = (HashMap::new(), HashMap::new(), HashMap::new());
-    Ok(Desk { library, connectors, operations, sources })
+    Ok(Desk { library, connectors, operations, sources, remotes: Remotes::default() })
 }
 
 impl Desk {
@@ -119,7 +121,7 @@ impl Desk {
                     "in_flight": statistics.in_flight,
                 }))
             }
-            _ => Err(mistake(format!("no such command: {line}"))),
+            _ => self.remotes.obey(&self.library, &words),
         }
     }
 

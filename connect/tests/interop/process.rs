@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 
 use crate::Outcome;
@@ -108,8 +108,15 @@ impl Process {
         Ok(())
     }
 
+    /// Returns when all its threads have stopped: the signal alone is obeyed when a busy machine has time for it.
     pub fn stop(&self) -> Outcome {
-        Ok(kill_process(self.pid()?, Signal::STOP)?)
+        let pid = self.pid()?;
+        kill_process(pid, Signal::STOP)?;
+        // It stops or it has ended; there is nothing else that it can do.
+        match waitpid(Some(pid), WaitOptions::UNTRACED)? {
+            Some((_, status)) if status.stopped() => Ok(()),
+            other => Err(self.failure(&format!("did not stop: {other:?}"))),
+        }
     }
 
     pub fn go_on(&self) -> Outcome {

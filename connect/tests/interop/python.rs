@@ -1,4 +1,4 @@
-//! Dynamo's Python as a process: `peer.py` and `validate.py` on one of the two versions of NIXL.
+//! Dynamo's Python as a process: `peer.py`, `owner.py` and `validate.py` on one of the two versions of NIXL.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +19,13 @@ pub fn peer(nixl: Nixl, arguments: &str) -> Outcome<Process> {
     let mut command = python(nixl, "peer.py")?;
     command.args(arguments.split_whitespace());
     Process::start(&format!("peer.py {arguments} (NIXL {})", nixl.version()), &mut command, None)
+}
+
+/// `owner.py` with a verb and sizes: memory with canaries around it, for whoever uses it in pieces.
+pub fn owner(nixl: Nixl, arguments: &str) -> Outcome<Process> {
+    let mut command = python(nixl, "owner.py")?;
+    command.args(arguments.split_whitespace());
+    Process::start(&format!("owner.py {arguments} (NIXL {})", nixl.version()), &mut command, None)
 }
 
 /// `validate.py`: a line for each `RdmaMetadata` that it is given.

@@ -63,7 +63,6 @@ impl Owner {
             ranges.map(|(region, memory)| Local { region: *region, memory: memory.range() }).collect();
         answer.give(Ok(Opened { endpoint: id, regions }));
         let peer: Arc<str> = peer.agent().into();
-        self.peers.posted(&peer);
         self.post(Box::new(Transfer {
             endpoint: id,
             token: 0,

@@ -22,6 +22,7 @@ impl Owner {
             return self.endpoints.failed(&transfer);
         }
         self.counters.transfers.fetch_add(1, Ordering::Relaxed);
+        self.peers.used(&transfer.peer);
         match live.transfers.post(&self.agent, transfer) {
             Posted::InFlight => {}
             Posted::Ended(transfer) => {
