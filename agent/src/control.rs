@@ -4,6 +4,7 @@
 pub mod actor;
 pub mod connection;
 pub mod events;
+pub mod external;
 pub mod fence;
 pub mod hop;
 pub mod inventory;
@@ -44,6 +45,7 @@ use tracing::error;
 use self::{
     fence::Fence,
     leftovers::Places,
+    regions::Consumed,
     relays::Relays,
     source_runs::SourceRuns,
     staging::Staging,
@@ -69,6 +71,8 @@ pub struct HopContext {
     pub volumes: BTreeMap<String, Arc<Volume>>,
     /// Memory regions that this agent holds.
     pub regions: Regions,
+    /// Where offers of workloads are written down that have served.
+    pub consumed: mpsc::Sender<Consumed>,
     /// Locks on destinations.
     pub locks: DestinationLocks,
     /// The pool of workers.

@@ -80,6 +80,18 @@ pub enum ToWorker {
     /// Target only: partial files, opened for writing, ascending; the descriptors follow in the same order, and after each
     /// one that is to be compared one more, of the file that stands at the destination.
     Partials { hop: HopId, files: Vec<FileToWrite> },
+    /// Source only: the file of the manifest is the memory that a workload exposes by this RdmaMetadata. `expected` is its
+    /// digest, where the workload has said so.
+    FromExternal {
+        hop: HopId,
+        metadata: String,
+        #[serde(with = "hex::optional")]
+        expected: Option<Vec<u8>>,
+    },
+    /// Target only: the file of the manifest goes into the memory that a workload exposes by this RdmaMetadata.
+    IntoExternal { hop: HopId, metadata: String },
+    /// All is well: the workload whose memory was used is told. Answered with `Completed`.
+    Complete { hop: HopId },
     /// Target only: all that was `Stored` is committed and the hop is over.
     Finished { hop: HopId },
     /// Ends a source's hop; the worker goes on with its others. A target's hop is ended by killing the worker.
@@ -124,6 +136,8 @@ pub enum FromWorker {
     Received { hop: HopId, counters: Counters },
     /// Source only: everything was sent and the target has taken it.
     Sent { hop: HopId, counters: Counters },
+    /// Answer to `Complete`: the workload was told.
+    Completed { hop: HopId },
     /// The hop failed in this worker. The worker has stopped working on it.
     Failed { hop: HopId, failure: Failure },
 }

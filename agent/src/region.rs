@@ -3,12 +3,14 @@
 
 pub mod budget;
 pub mod host;
+pub mod memory;
 pub mod source;
 mod table;
 pub mod target;
 
 pub use budget::Budget;
 pub use host::HostMemory;
+pub use memory::{Memory, Offer};
 pub use source::RegionSource;
 pub use table::{Content, Reading, Region, Regions, Shown, Writing};
 pub use target::RegionTarget;

@@ -93,7 +93,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         metrics: metrics.clone(),
     };
     let (desk, requests) = mpsc::channel(WORKLOAD_REQUESTS);
-    tasks.spawn(keeper.keep(requests, stopped.clone()));
+    let (consumed, to_write) = mpsc::channel(WORKLOAD_REQUESTS);
+    tasks.spawn(keeper.keep(requests, to_write, stopped.clone()));
     if let Some(path) = &config.memory.socket {
         let listener = Listener::bind(path).with_context(|| format!("memory.socket {}", path.display()))?;
         let identity = Identity::new(client.clone(), &config.node_name);
@@ -138,6 +139,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         instance,
         volumes,
         regions,
+        consumed,
         locks: DestinationLocks::default(),
         relays: control::relays::Relays::default(),
         remembered: Arc::default(),

@@ -3,6 +3,7 @@
 
 mod content;
 mod digests;
+mod external;
 mod failures;
 mod hop;
 mod nixl;
@@ -25,7 +26,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::protocol::channel::{Channel, ChannelError};
 use crate::protocol::{Failure, FromWorker, HopId, StreamOptions, ToWorker};
-use hop::{Hop, HopCommand, Partial, Peer};
+use hop::{Hop, HopCommand, Partial, Peer, ToPrepare};
 use nixl::Nixl;
 use outbox::Outbox;
 use target::TargetPlan;
@@ -170,9 +171,18 @@ impl Worker {
                 let partials = Partial::list(files, descriptors)
                     .ok_or_else(|| Ending::Broken("Partials and its descriptors differ in number".into()))?;
                 if let Some(hop) = self.hops.get(&hop) {
-                    hop.open_partials(partials);
+                    hop.prepare(ToPrepare::Files(partials));
                 }
             }
+            ToWorker::FromExternal { hop, metadata, expected } => {
+                self.tell(hop, HopCommand::External { metadata, expected });
+            }
+            ToWorker::IntoExternal { hop, metadata } => {
+                if let Some(hop) = self.hops.get(&hop) {
+                    hop.prepare(ToPrepare::External(metadata));
+                }
+            }
+            ToWorker::Complete { hop } => self.tell(hop, HopCommand::Complete),
             ToWorker::Finished { hop } => {
                 tracing::debug!(hop = hop.0, "the hop is committed");
                 return Err(Ending::Finished);

@@ -106,6 +106,10 @@ pub struct TaskMemory {
     /// Its UID: a region deleted and made again under one name is another region.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
+    /// Of a source: nothing proves that what is read is what its owner means, since it is external and its owner has given no
+    /// digest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unverified: bool,
 }
 
 /// The sending end of a hop.

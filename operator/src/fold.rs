@@ -150,6 +150,9 @@ fn transport(hops: &[Wanted<'_>], was_chain: bool) -> Option<TransportUsed> {
 fn entry(hop: &Wanted<'_>, state: &State) -> DestinationStatus {
     let half = target(hop);
     let (shown, cause) = match state {
+        State::Succeeded if is_unverified(hop) => {
+            (DestinationState::Succeeded, Some(Cause::new(Reason::Unverified, UNVERIFIED.into())))
+        }
         State::Succeeded | State::Served => (DestinationState::Succeeded, None),
         State::Failed(cause) => (DestinationState::Failed, Some(cause.clone())),
         State::Active { waits, .. } => (DestinationState::Active, waits.clone()),
@@ -170,6 +173,16 @@ fn entry(hop: &Wanted<'_>, state: &State) -> DestinationStatus {
         reason,
         message,
     }
+}
+
+/// What is said of data whose owner has not said what it is.
+const UNVERIFIED: &str = "it arrived as it was read, and the owner of the external region has not said what it should be \
+                          (`spec.external.digest`)";
+
+/// Whether nothing proves that what arrived is what its owner means.
+pub fn is_unverified(hop: &Wanted<'_>) -> bool {
+    let memory = hop.latest.and_then(|task| task.spec.source.place.memory());
+    memory.is_some_and(|memory| memory.unverified)
 }
 
 fn queued(node: &str) -> Cause {

@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod copies;
 pub mod data;
+pub mod dynamo;
 pub mod jobs;
 mod own_mount;
 pub mod regions;

@@ -55,6 +55,7 @@ pub fn hop_of(message: &FromWorker) -> Option<HopId> {
         | FromWorker::Stored { hop, .. }
         | FromWorker::Received { hop, .. }
         | FromWorker::Sent { hop, .. }
+        | FromWorker::Completed { hop }
         | FromWorker::Failed { hop, .. } => Some(*hop),
         FromWorker::Pong { .. } | FromWorker::Ready { .. } | FromWorker::NotReady { .. } => None,
     }

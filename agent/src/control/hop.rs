@@ -124,6 +124,23 @@ impl Hop {
         }
     }
 
+    /// Waits until the target's agent says that it has everything, committed and verified.
+    pub async fn target_has_it(&self) -> Result<(), Failure> {
+        let mut updates = self.updates.clone();
+        let state = |task: &TransferTask| order::state(task, Side::Target);
+        let over = |task: &Option<Arc<TransferTask>>| {
+            task.as_ref().is_none_or(|task| state(task).is_some_and(SideState::is_terminal))
+        };
+        let lost = |message: &str| Err(Failure::new(Reason::PeerLost, message));
+        match tokio::time::timeout(self.pending(), updates.wait_for(over)).await {
+            Ok(Ok(task)) if task.as_ref().and_then(|task| state(task)) == Some(SideState::Succeeded) => {
+                Ok(())
+            }
+            Ok(_) => lost("the target did not finish; its half of the task says why"),
+            Err(_) => lost("the target did not say in time whether it has everything"),
+        }
+    }
+
     /// Namespace of the job.
     pub fn namespace(&self) -> String {
         self.task.namespace().unwrap_or_default()

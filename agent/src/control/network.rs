@@ -33,9 +33,19 @@ pub fn network(spec: &TransferTaskSpec, devices: &[String]) -> Result<Network, F
     Ok(Network { transports, devices: devices.to_vec() })
 }
 
-/// What stands in the status.
-pub fn used(network: &Network) -> TransportUsed {
-    let within_node = network.transports.iter().any(|transport| transport == SHARED_MEMORY);
+impl Network {
+    /// The same, and shared memory for a workload of this node.
+    pub fn within_node_too(mut self) -> Self {
+        if !self.transports.iter().any(|transport| transport == SHARED_MEMORY) {
+            self.transports.push(SHARED_MEMORY.to_owned());
+        }
+        self
+    }
+}
+
+/// What stands in the status: how the two ends of the hop reach each other.
+pub fn used(spec: &TransferTaskSpec, network: &Network) -> TransportUsed {
+    let within_node = spec.source.node_name == spec.target.node_name;
     TransportUsed {
         backend: "UCX".into(),
         network: if within_node { SHARED_MEMORY } else { TCP }.into(),

@@ -17,6 +17,7 @@ use crate::{
         Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, Prefix,
         entry::{Entry, Totals},
     },
+    region::RegionTarget,
     volume::{Committed, Keep, MayCommit, OpenedPartial, Resume},
 };
 
@@ -41,6 +42,7 @@ pub struct Received {
     algorithm: Algorithm,
     to_open: VecDeque<u32>,
     open: usize,
+    offer_opened: bool,
     window: usize,
     counters: Counters,
     totals: Option<Totals>,
@@ -60,6 +62,7 @@ impl Received {
             algorithm,
             to_open: VecDeque::new(),
             open: 0,
+            offer_opened: false,
             window: window::files(),
             counters: Counters::default(),
             totals: None,
@@ -107,8 +110,21 @@ impl Received {
         if self.totals.is_none() {
             return Ok(Arrival::Nothing);
         }
-        self.to_open = self.sink.file_indices().into();
+        if self.sink.external().is_none() {
+            self.to_open = self.sink.file_indices().into();
+        }
         Ok(Arrival::Open)
+    }
+
+    /// The region, if it is the memory that a workload exposes by itself.
+    pub fn external(&self) -> Option<&RegionTarget> {
+        self.sink.external()
+    }
+
+    /// The RdmaMetadata of such memory, once, when it is to be opened.
+    pub fn offer_to_open(&mut self) -> Option<String> {
+        let metadata = self.external()?.offer()?.metadata.clone();
+        (!std::mem::replace(&mut self.offer_opened, true)).then_some(metadata)
     }
 
     /// Opens the next partial files of one message, if the window has room. The worker gets them before more are opened.

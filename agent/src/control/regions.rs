@@ -14,7 +14,7 @@ use kube::{
 use nixl_transfer_crds::{MemoryRegion, names::AGENT_MANAGER, region::MemoryRegionStatus};
 use serde_json::{Value, json};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tracing::{info, warn};
@@ -55,6 +55,19 @@ pub struct RegionKeeper {
     pub metrics: Metrics,
 }
 
+/// An offer of a workload has served: to be written down before the workload is told, so that nobody uses it twice.
+#[derive(Debug)]
+pub struct Consumed {
+    /// The region.
+    pub key: RegionKey,
+    /// Its UID.
+    pub uid: String,
+    /// Which offer.
+    pub offer: String,
+    /// Whether it stands in the status.
+    pub answer: oneshot::Sender<bool>,
+}
+
 struct Sink(mpsc::Sender<follow::Change<MemoryRegion>>);
 
 impl follow::Sink<MemoryRegion> for Sink {
@@ -71,7 +84,12 @@ impl follow::Sink<MemoryRegion> for Sink {
 
 impl RegionKeeper {
     /// Keeps the regions, those of workloads too, who come to the desk, until `stop`; then says that their memory is gone, if the API server takes it.
-    pub async fn keep(self, mut desk: mpsc::Receiver<Request>, mut stop: watch::Receiver<bool>) {
+    pub async fn keep(
+        self,
+        mut desk: mpsc::Receiver<Request>,
+        mut consumed: mpsc::Receiver<Consumed>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let (tell, mut changes) = mpsc::channel(CHANGES);
         let mut watching = JoinSet::new();
         let (api, fields) = (self.api.clone(), format!("spec.node.name={}", self.node));
@@ -93,11 +111,12 @@ impl RegionKeeper {
                     Ok(allocated) => known::allocated(&self.regions, &mut known, allocated),
                     Err(error) => warn!(%error, "an allocation ended badly; it is tried again"),
                 },
+                Some(consumed) = consumed.recv() => self.consume(&mut known, consumed).await,
                 Some(request) = desk.recv() => handed.serve(request, &known, &self.regions),
                 Ok(()) = used.changed() => {}
                 Ok(()) = room.changed() => {}
                 () = tokio::time::sleep(RETRY_AFTER), if failed => {}
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
             }
             handed.forget_ended(&known);
             let retry = failed;
@@ -137,12 +156,33 @@ impl RegionKeeper {
         }
     }
 
+    async fn consume(&self, known: &mut HashMap<RegionKey, Known>, consumed: Consumed) {
+        let Consumed { key, uid, offer, answer } = consumed;
+        let written = match known.get_mut(&key).filter(|known| known.uid() == uid) {
+            Some(known) => {
+                known.consume(&offer);
+                let written = self.write(&key, known, false).await;
+                written && known.object.status.as_ref().is_some_and(|status| status.consumed == Some(offer))
+            }
+            None => false,
+        };
+        // Whoever asked may have given up.
+        let _ = answer.send(written);
+    }
+
     /// Writes the status if it differs from what stands there. False when that failed.
     async fn write(&self, key: &RegionKey, known: &mut Known, ending: bool) -> bool {
         let shown = self.regions.shown(key);
         let now = jiff::Timestamp::now();
-        let status =
-            facts::status(&known.object, &self.instance, shown.as_ref(), known.trouble(), ending, now);
+        let status = facts::status(
+            &known.object,
+            &self.instance,
+            shown.as_ref(),
+            known.trouble(),
+            known.consumed(),
+            ending,
+            now,
+        );
         if known.object.status.as_ref() == Some(&status) {
             return true;
         }

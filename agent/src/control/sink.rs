@@ -21,6 +21,14 @@ pub enum Sink {
 }
 
 impl Sink {
+    /// The region, if it is the memory that a workload exposes by itself.
+    pub fn external(&self) -> Option<&RegionTarget> {
+        match self {
+            Self::Region(region) if region.offer().is_some() => Some(region),
+            Self::Volume(_) | Self::Region(_) => None,
+        }
+    }
+
     /// Whether it is memory.
     pub fn is_memory(&self) -> bool {
         matches!(self, Self::Region(_))

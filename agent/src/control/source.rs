@@ -20,7 +20,7 @@ use nixl_transfer_crds::{
 };
 
 use super::{
-    events,
+    events, external,
     hop::{Ending, Hop},
     network,
     order::Order,
@@ -104,6 +104,10 @@ async fn phases(
     let network = network::network(spec, &hop.context.config.network.devices)?;
     let supply = supply(hop, stop_walk)?;
     *staging = Some(hop.context.staging.take(&spec.transport, hop.within_node(), hop.pending()).await?);
+    let network = match supply_is_external(hop) {
+        true => network.within_node_too(),
+        false => network,
+    };
     let run = (spec.job_ref.uid.clone(), spec.run, hop.within_node());
     let seat = seat.insert(hop.context.source_runs.sit(run, &network).await?);
     seat.send(ToWorker::OpenSource { hop: seat.hop, stream }, Vec::new()).await?;
@@ -120,9 +124,27 @@ async fn phases(
     super::metadata::check_rdma(&metadata, &peer)?;
     seat.send(ToWorker::Connect { hop: seat.hop, metadata, worker: WorkerName(peer) }, Vec::new()).await?;
     tokio::select! {
-        result = feed(hop, seat, supply) => result,
+        result = feed_and_tell(hop, seat, supply) => result,
         failure = taken_away => Err(failure),
     }
+}
+
+/// Sends everything; a workload that exposes its memory by itself is told when the target has it all.
+async fn feed_and_tell(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure> {
+    feed(hop, seat, supply).await?;
+    if let Some((region, offer)) = supply.external().and_then(|region| Some((region, region.offer()?))) {
+        hop.target_has_it().await?;
+        external::consume(&hop.context, region.region(), offer).await?;
+        seat.send(ToWorker::Complete { hop: seat.hop }, Vec::new()).await?;
+        external::told(&mut seat.events).await?;
+    }
+    Ok(())
+}
+
+/// Whether a workload of this node exposes what is sent by itself.
+fn supply_is_external(hop: &Hop) -> bool {
+    let memory = hop.task.spec.source.place.memory();
+    memory.is_some_and(|memory| hop.context.regions.is_external(&hop.namespace(), memory))
 }
 
 /// What is going to be sent.
@@ -173,7 +195,13 @@ async fn feed(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure
         let totals = (at + 1 == parts.len()).then(|| supply.totals());
         seat.send(ToWorker::Manifest { hop: seat.hop, entries: part.to_vec(), totals }, Vec::new()).await?;
     }
-    let files: Vec<u32> = regular_files(supply.entries());
+    let mut files: Vec<u32> = regular_files(supply.entries());
+    if let Some(offer) = supply.external().and_then(RegionSource::offer) {
+        let expected = offer.expected(hop.algorithm())?;
+        let metadata = offer.metadata.clone();
+        seat.send(ToWorker::FromExternal { hop: seat.hop, metadata, expected }, Vec::new()).await?;
+        files.clear();
+    }
     let (mut opened, mut consumed, mut reported) = (0, 0, 0);
     let window = window::files();
     loop {

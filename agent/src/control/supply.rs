@@ -51,6 +51,14 @@ impl Supply {
         }
     }
 
+    /// The region, if it is the memory that a workload exposes by itself.
+    pub fn external(&self) -> Option<&RegionSource> {
+        match self {
+            Self::Region(region) if region.offer().is_some() => Some(region),
+            Self::Tree(_) | Self::Region(_) => None,
+        }
+    }
+
     /// Whether it is memory.
     pub fn is_memory(&self) -> bool {
         matches!(self, Self::Region(_))

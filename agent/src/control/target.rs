@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    events,
+    events, external,
     hop::{Ending, Hop},
     leftovers, network,
     order::Order,
@@ -149,6 +149,7 @@ async fn phases(
     let stream = hop.stream()?;
     let network = network::network(spec, &hop.context.config.network.devices)?;
     let claim = claim::claim(hop, report, half).await?;
+    let network = if claim.is_external() { network.within_node_too() } else { network };
     let taken_away = claim.ended();
     let share = hop.context.staging.take(&spec.transport, hop.within_node(), hop.pending()).await?;
     let staging = held.staging.insert(share);
@@ -174,7 +175,7 @@ async fn transfer(
     let spec = &hop.task.spec;
     let worker = worker.insert(hop.context.workers.take(&network).await?);
     half.worker = Some(worker.name.0.clone());
-    half.transport = Some(network::used(&network));
+    half.transport = Some(network::used(spec, &network));
     let key = Uuid::new_v4().to_string();
     let (read_back, forward) = (spec.integrity.read_back, relayed.map(|_| RELAY));
     if let Some(relayed) = relayed {
@@ -201,7 +202,14 @@ async fn transfer(
     super::metadata::check_agent(&metadata, &peer)?;
     let connect = ToWorker::Connect { hop: HOP, metadata, worker: WorkerName(peer) };
     worker.sender().send(connect, Vec::new()).await?;
-    take_in(hop, report, half, worker, received).await
+    take_in(hop, report, half, worker, received).await?;
+    let external = received.external();
+    if let Some((region, offer)) = external.and_then(|region| Some((region, region.offer()?))) {
+        external::consume(&hop.context, region.region(), offer).await?;
+        worker.sender().send(ToWorker::Complete { hop: HOP }, Vec::new()).await?;
+        external::told(&mut worker.events).await?;
+    }
+    Ok(())
 }
 
 /// Takes in what the worker hands over until all is committed.
@@ -228,6 +236,9 @@ async fn take_in(
         match step? {
             Arrival::Nothing => {}
             Arrival::Open => {
+                if let Some(metadata) = received.offer_to_open() {
+                    worker.sender().send(ToWorker::IntoExternal { hop: HOP, metadata }, Vec::new()).await?;
+                }
                 while let Some((files, descriptors)) = tokio::task::block_in_place(|| received.open_more())? {
                     worker.sender().send(ToWorker::Partials { hop: HOP, files }, descriptors).await?;
                 }

@@ -1,10 +1,13 @@
 //! A region as a source: a manifest of one file, which is the region's content.
 
-use std::{os::fd::OwnedFd, sync::OnceLock};
+use std::{
+    os::fd::OwnedFd,
+    sync::{Arc, OnceLock},
+};
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason};
 
-use super::Reading;
+use super::{Offer, Reading, RegionKey};
 use crate::{
     manifest,
     protocol::{
@@ -62,12 +65,22 @@ impl RegionSource {
         }
     }
 
+    /// The workload's offer, where it exposes the memory by itself.
+    pub fn offer(&self) -> Option<&Arc<Offer>> {
+        self.reading.memory.offer()
+    }
+
+    /// Namespace and name of the region, and its UID.
+    pub fn region(&self) -> (&RegionKey, &str) {
+        self.reading.region()
+    }
+
     /// A descriptor to read it.
     ///
     /// # Errors
     /// `IoError`.
     pub fn open(&self) -> Result<OwnedFd, Failure> {
-        let reader = self.reading.memory.reader();
+        let reader = self.reading.memory.host()?.reader();
         reader.map_err(|errno| Failure::new(Reason::IoError, format!("the region cannot be opened: {errno}")))
     }
 }

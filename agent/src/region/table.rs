@@ -11,7 +11,7 @@ use nixl_transfer_client::wire::FromAgent;
 use nixl_transfer_crds::{Reason, task::TaskMemory};
 use tokio::sync::watch;
 
-use super::{HostMemory, RegionKey};
+use super::{Memory, RegionKey};
 use crate::{
     protocol::{Failure, entry::Time},
     workload::{Holder, Pod},
@@ -39,7 +39,7 @@ pub struct Region {
     /// UID of the MemoryRegion.
     pub uid: String,
     /// Its memory.
-    pub memory: Arc<HostMemory>,
+    pub memory: Memory,
     /// Whether what it contains is somebody else's to say: then all of it is content at any time.
     pub whole: bool,
     /// Since when it is there.
@@ -68,6 +68,10 @@ pub struct Shown {
     pub uid: String,
     /// Length of the memory.
     pub bytes: u64,
+    /// Where it is.
+    pub device: String,
+    /// Which offer of a workload it is, if it is one.
+    pub offer: Option<String>,
     /// What a transfer has put there.
     pub content: Option<Content>,
     /// The pod that has handed it over.
@@ -80,6 +84,8 @@ struct Entry {
     content: Option<Content>,
     readers: usize,
     writing: bool,
+    /// Whether nobody may use it any more but those who do.
+    retired: bool,
     /// Why it is taken away, when it is.
     ended: watch::Sender<Option<Failure>>,
 }
@@ -88,26 +94,27 @@ struct Entry {
 #[derive(Debug)]
 pub struct Reading {
     /// What is read.
-    pub memory: Arc<HostMemory>,
+    pub memory: Memory,
     /// How many bytes of it.
     pub bytes: u64,
     /// Since when they are there.
     pub since: Time,
-    user: User,
+    user: Box<User>,
 }
 
 /// The right to write a region; given back on drop, and without [`Writing::complete`] before the region is empty then.
 #[derive(Debug)]
 pub struct Writing {
     /// What is written.
-    pub memory: Arc<HostMemory>,
-    user: User,
+    pub memory: Memory,
+    user: Box<User>,
 }
 
 #[derive(Debug)]
 struct User {
     table: Arc<Table>,
     key: RegionKey,
+    uid: String,
     job: String,
     writes: bool,
     /// Bytes that were moved and their digest, when all went well.
@@ -127,7 +134,7 @@ impl Regions {
     /// Puts a region there. One that stood at its place is taken away for `instead`.
     pub fn put(&self, key: RegionKey, region: Region, instead: Failure) {
         let ended = watch::Sender::new(None);
-        let entry = Entry { region, content: None, readers: 0, writing: false, ended };
+        let entry = Entry { region, content: None, readers: 0, writing: false, retired: false, ended };
         let before = self.0.lock().insert(key, entry);
         if let Some(before) = before {
             before.ended.send_replace(Some(instead));
@@ -147,12 +154,36 @@ impl Regions {
         }
     }
 
+    /// From now on nobody else may use the region; when nobody does it is taken away.
+    pub fn retire(&self, key: &RegionKey, uid: &str) {
+        let mut entries = self.0.lock();
+        let Some(entry) = entries.get_mut(key).filter(|entry| entry.region.uid == uid) else { return };
+        if entry.writing || entry.readers > 0 {
+            entry.retired = true;
+        } else {
+            entries.remove(key);
+        }
+    }
+
+    /// Whether it is memory that a workload exposes by itself.
+    pub fn is_external(&self, namespace: &str, memory: &TaskMemory) -> bool {
+        let key = (namespace.to_owned(), memory.name.clone());
+        self.0.lock().get(&key).is_some_and(|entry| entry.region.memory.offer().is_some())
+    }
+
     /// What is known of a region.
     pub fn shown(&self, key: &RegionKey) -> Option<Shown> {
         let entries = self.0.lock();
         let Entry { region, content, .. } = entries.get(key)?;
         let pod = region.holder.as_ref().map(|holder| holder.pod.clone());
-        Some(Shown { uid: region.uid.clone(), bytes: region.memory.bytes(), content: content.clone(), pod })
+        Some(Shown {
+            uid: region.uid.clone(),
+            bytes: region.memory.bytes(),
+            device: region.memory.device().to_owned(),
+            offer: region.memory.offer().map(|offer| offer.id.clone()),
+            content: content.clone(),
+            pod,
+        })
     }
 
     /// Tells when anything has changed.
@@ -173,10 +204,12 @@ impl Regions {
         let key = (namespace.to_owned(), memory.name.clone());
         let mut entries = self.0.lock();
         let entry = find(&mut entries, &key, memory)?;
-        if entry.writing {
+        let held = &entry.region.memory;
+        offers(memory, held, true)?;
+        // What serves one transfer has one reader.
+        if entry.writing || (held.offer().is_some() && entry.readers > 0) {
             return Ok(None);
         }
-        let held = &entry.region.memory;
         let bytes = match &entry.content {
             _ if entry.region.whole => held.bytes(),
             Some(content) => content.bytes,
@@ -191,7 +224,7 @@ impl Regions {
             }
         };
         entry.readers += 1;
-        let (memory, since) = (Arc::clone(held), entry.region.since);
+        let (memory, since) = (held.clone(), entry.region.since);
         let user = self.user(entry, key, job, false);
         Ok(Some(Reading { memory, bytes, since, user }))
     }
@@ -242,13 +275,14 @@ impl Regions {
         let key = (namespace.to_owned(), memory.name.clone());
         let mut entries = self.0.lock();
         let entry = find(&mut entries, &key, memory)?;
+        offers(memory, &entry.region.memory, false)?;
         if entry.writing || entry.readers > 0 {
             return Ok(None);
         }
         entry.writing = true;
         entry.content = None;
         let user = self.user(entry, key, job, true);
-        let memory = Arc::clone(&entry.region.memory);
+        let memory = entry.region.memory.clone();
         drop(entries);
         self.0.changed.send_replace(());
         Ok(Some(Writing { memory, user }))
@@ -256,16 +290,17 @@ impl Regions {
 }
 
 impl Regions {
-    fn user(&self, entry: &Entry, key: RegionKey, job: &str, writes: bool) -> User {
-        User {
+    fn user(&self, entry: &Entry, key: RegionKey, job: &str, writes: bool) -> Box<User> {
+        Box::new(User {
             table: Arc::clone(&self.0),
             key,
+            uid: entry.region.uid.clone(),
             job: job.to_owned(),
             writes,
             outcome: Mutex::default(),
             holder: entry.region.holder.clone(),
             ended: entry.ended.subscribe(),
-        }
+        })
     }
 }
 
@@ -274,6 +309,10 @@ fn find<'a>(
     key: &RegionKey,
     memory: &TaskMemory,
 ) -> Result<&'a mut Entry, Failure> {
+    if entries.get(key).is_some_and(|entry| entry.retired) {
+        let message = format!("MemoryRegion {} has served its one transfer", memory.name);
+        return Err(Failure::new(Reason::RegionNotReady, message));
+    }
     entries.get_mut(key).filter(|entry| entry.region.uid == memory.uid).ok_or_else(|| {
         let message = format!(
             "MemoryRegion {} is not on this node any more, or is another one of that name",
@@ -283,7 +322,27 @@ fn find<'a>(
     })
 }
 
+/// Refuses to read what a workload offers to be written, and the other way round.
+fn offers(memory: &TaskMemory, held: &Memory, to_read: bool) -> Result<(), Failure> {
+    match held.offer() {
+        Some(offer) if offer.is_read != to_read => {
+            let (is, shall) = if offer.is_read { ("Readable", "written") } else { ("Writable", "read") };
+            let message = format!(
+                "the workload exposes MemoryRegion {} by a {is}Operation, and it shall be {shall}; have it make the other one",
+                memory.name
+            );
+            Err(Failure::new(Reason::RegionNotReady, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Reading {
+    /// Namespace and name of the region, and its UID.
+    pub fn region(&self) -> (&RegionKey, &str) {
+        (&self.user.key, &self.user.uid)
+    }
+
     /// Resolves when the region is taken away.
     pub fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
         ended(self.user.ended.clone())
@@ -308,12 +367,17 @@ impl Writing {
         &self.user.key.1
     }
 
+    /// Namespace and name of the region, and its UID.
+    pub fn region(&self) -> (&RegionKey, &str) {
+        (&self.user.key, &self.user.uid)
+    }
+
     /// So many bytes with this digest were written and verified: from now on they are the region's content.
     ///
     /// # Errors
     /// Why the region was taken away.
     pub fn complete(&self, bytes: u64, digest: String) -> Result<(), Failure> {
-        let User { table, key, job, ended, .. } = &self.user;
+        let User { table, key, job, ended, .. } = &*self.user;
         let mut entries = table.lock();
         if let Some(failure) = ended.borrow().clone() {
             return Err(failure);

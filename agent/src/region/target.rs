@@ -1,11 +1,11 @@
 //! A region as a destination: takes a manifest of one file that fits, and says that it is complete when all of it is there
 //! and verified.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason};
 
-use super::Writing;
+use super::{Offer, RegionKey, Writing};
 use crate::{
     manifest,
     protocol::{
@@ -48,7 +48,9 @@ impl RegionTarget {
         let Some(totals) = totals else { return Ok(()) };
         manifest::check(&self.entries, totals)?;
         match self.entries.first().map(|entry| &entry.kind) {
-            Some(EntryKind::File { size, .. }) if *size <= room => {
+            Some(EntryKind::File { size, .. })
+                if *size == room || (*size < room && self.offer().is_none()) =>
+            {
                 self.totals = Some(totals);
                 Ok(())
             }
@@ -71,12 +73,22 @@ impl RegionTarget {
         self.totals
     }
 
+    /// The workload's offer, where it exposes the memory by itself.
+    pub fn offer(&self) -> Option<&Arc<Offer>> {
+        self.writing.memory.offer()
+    }
+
+    /// Namespace and name of the region, and its UID.
+    pub fn region(&self) -> (&RegionKey, &str) {
+        self.writing.region()
+    }
+
     /// A descriptor to write it.
     ///
     /// # Errors
     /// `IoError`.
     pub fn open(&self) -> Result<OwnedFd, Failure> {
-        let writer = self.writing.memory.writer();
+        let writer = self.writing.memory.host()?.writer();
         writer.map_err(|errno| Failure::new(Reason::IoError, format!("the region cannot be opened: {errno}")))
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nixl_connect::AbortHandle;
@@ -25,6 +25,10 @@ pub(super) enum HopCommand {
     Manifest { entries: Vec<Entry>, totals: Option<Totals> },
     /// Source: files to read.
     Files(Vec<(FileToRead, OwnedFd)>),
+    /// Source: the file of the manifest is a workload's memory.
+    External { metadata: String, expected: Option<Vec<u8>> },
+    /// The workload whose memory was used shall be told that all is well.
+    Complete,
     /// Target, from its own answerer: files to write.
     Ready(Vec<ReadyFile>),
     /// Target, from its own store: every file was reported.
@@ -64,6 +68,15 @@ impl Partial {
     }
 }
 
+/// What a target shall make ready to be written.
+#[derive(Debug)]
+pub(super) enum ToPrepare {
+    /// Files.
+    Files(Vec<Partial>),
+    /// A workload's memory, by its RdmaMetadata, for the one file of the manifest.
+    External(String),
+}
+
 /// Why a hop's thread stops early.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -83,14 +96,35 @@ impl From<Failure> for Stop {
 #[derive(Debug)]
 pub(super) struct Hop {
     commands: mpsc::Sender<HopCommand>,
-    partials: mpsc::Sender<Vec<Partial>>,
+    to_prepare: mpsc::Sender<ToPrepare>,
     closing: Arc<Closing>,
 }
 
 #[derive(Debug, Default)]
-struct Closing {
+pub(super) struct Closing {
     closed: AtomicBool,
-    stream: OnceLock<AbortHandle>,
+    waits: Mutex<Vec<AbortHandle>>,
+}
+
+impl Closing {
+    /// From now on `Close` also ends a wait for what this belongs to.
+    pub(super) fn arm(&self, wait: AbortHandle) {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed() {
+            wait.abort();
+        }
+        waits.push(wait);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        waits.iter().for_each(AbortHandle::abort);
+    }
 }
 
 /// The thread's end of a hop.
@@ -100,8 +134,8 @@ pub(super) struct Seat {
     pub(super) options: StreamOptions,
     pub(super) agent: Arc<AssignedAgent>,
     pub(super) outbox: Outbox,
-    /// Target: files to write, for its answerer.
-    pub(super) partials: Option<mpsc::Receiver<Vec<Partial>>>,
+    /// Target: what is to be written, for its answerer.
+    pub(super) to_prepare: Option<mpsc::Receiver<ToPrepare>>,
     commands: mpsc::Receiver<HopCommand>,
     /// What came while the other side's metadata was waited for.
     early: VecDeque<HopCommand>,
@@ -121,14 +155,14 @@ impl Hop {
         body: impl FnOnce(Seat) -> Result<(), Stop> + Send + 'static,
     ) -> io::Result<Self> {
         let (commands, inbox) = mpsc::channel();
-        let (partials, opened) = mpsc::channel();
+        let (to_prepare, comes) = mpsc::channel();
         let closing = Arc::new(Closing::default());
         let seat = Seat {
             id,
             options,
             agent,
             outbox: outbox.clone(),
-            partials: Some(opened),
+            to_prepare: Some(comes),
             commands: inbox,
             early: VecDeque::new(),
             own: commands.clone(),
@@ -139,7 +173,7 @@ impl Hop {
             Ok(()) | Err(Stop::Closed) => {}
             Err(Stop::Failed(failure)) => outbox.send(&FromWorker::Failed { hop: id, failure }),
         })?;
-        Ok(Self { commands, partials, closing })
+        Ok(Self { commands, to_prepare, closing })
     }
 
     pub(super) fn tell(&self, command: HopCommand) {
@@ -148,19 +182,16 @@ impl Hop {
         }
     }
 
-    /// Gives a target files to write.
-    pub(super) fn open_partials(&self, partials: Vec<Partial>) {
-        if self.partials.send(partials).is_err() {
+    /// Gives a target what it shall write.
+    pub(super) fn prepare(&self, what: ToPrepare) {
+        if self.to_prepare.send(what).is_err() {
             tracing::debug!("files came after the hop's end");
         }
     }
 
     /// Ends the hop, whatever its thread waits for.
     pub(super) fn close(self) {
-        self.closing.closed.store(true, Ordering::SeqCst);
-        if let Some(stream) = self.closing.stream.get() {
-            stream.abort();
-        }
+        self.closing.close();
         // A thread that waits for a command has its own sender and would not see the end of this one.
         let _ = self.commands.send(HopCommand::Drained);
     }
@@ -169,21 +200,22 @@ impl Hop {
 impl Seat {
     /// From now on `Close` also ends a wait within the stream.
     pub(super) fn arm(&self, stream: AbortHandle) {
-        // There is one stream, armed once.
-        let stream = self.closing.stream.get_or_init(|| stream);
-        if self.is_closed() {
-            stream.abort();
-        }
+        self.closing.arm(stream);
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.closing.closed.load(Ordering::SeqCst)
+        self.closing.is_closed()
+    }
+
+    /// What ends this hop's waits, for those that wait in another thread.
+    pub(super) fn waits(&self) -> Arc<Closing> {
+        Arc::clone(&self.closing)
     }
 
     /// Tells another part of the hop's thread whether the hop is closed.
     pub(super) fn closing(&self) -> impl Fn() -> bool + Send + use<> {
         let closing = Arc::clone(&self.closing);
-        move || closing.closed.load(Ordering::SeqCst)
+        move || closing.is_closed()
     }
 
     /// Longest time without a chunk.
@@ -229,6 +261,19 @@ impl Seat {
             _ if self.is_closed() => Err(Stop::Closed),
             HopCommand::HelperFailed(failure) => Err(Stop::Failed(failure)),
             other => Ok(other),
+        }
+    }
+
+    /// Waits until the workload shall be told that all is well, which control says when all ends of the hop have reported.
+    pub(super) fn completion(&mut self) -> Result<(), Stop> {
+        let within = Duration::from_secs(self.options.connect_seconds.max(1));
+        match self.command(Instant::now() + within)? {
+            Some(HopCommand::Complete) => Ok(()),
+            Some(_) => Err(out_of_turn().into()),
+            None => {
+                let message = format!("it was not known within {} s whether all is well", within.as_secs());
+                Err(Failure::new(Reason::DeadlineExceeded, message).into())
+            }
         }
     }
 

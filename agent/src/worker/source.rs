@@ -3,6 +3,7 @@
 //! takes it for whole.
 
 pub(super) mod answers;
+mod external;
 mod limiter;
 mod packer;
 mod passing;
@@ -16,6 +17,7 @@ use nixl_connect::{RdmaMetadata, Sender, StreamError};
 use nixl_transfer_crds::Reason;
 
 use super::digests::Digests;
+use super::external::External;
 use super::failures;
 use super::hop::{HopCommand, Seat, Stop, out_of_turn};
 use super::progress::Pace;
@@ -49,13 +51,14 @@ pub(super) fn run(mut seat: Seat, corrupt_chunk: Option<u64>) -> Result<(), Stop
         totals: None,
         next: 0,
         files: VecDeque::new(),
+        external: None,
         counters: Counters::default(),
         pace: Pace::new(Instant::now()),
         consumed: 0,
         digested: Vec::new(),
         seat,
     };
-    match source.send_all() {
+    match source.send_all().and_then(|()| source.complete()) {
         Err(Stop::Failed(failure)) if source.seat.is_closed() => {
             tracing::debug!(%failure, "closed while it worked");
             Err(Stop::Closed)
@@ -113,6 +116,19 @@ pub(super) fn patiently<R>(
     }
 }
 
+/// Counts what was moved, and tells control now and then. Stops a hop that was closed.
+fn moved(seat: &Seat, counters: &mut Counters, pace: &mut Pace, bytes: u64, resent: u64) -> Result<(), Stop> {
+    if seat.is_closed() {
+        return Err(Stop::Closed);
+    }
+    counters.bytes += bytes;
+    counters.resent = resent;
+    if pace.is_due(*counters, Instant::now()) {
+        seat.outbox.send(&FromWorker::Progress { hop: seat.id, counters: *counters });
+    }
+    Ok(())
+}
+
 struct Source {
     seat: Seat,
     packer: Packer,
@@ -122,6 +138,8 @@ struct Source {
     /// The place in `entries` behind the last file that was sent.
     next: usize,
     files: VecDeque<(FileToRead, OwnedFd)>,
+    /// The memory that is sent instead of a file, and its digest where that was said.
+    external: Option<(External, Option<Vec<u8>>)>,
     digests: Digests,
     counters: Counters,
     pace: Pace,
@@ -134,6 +152,7 @@ impl Source {
     fn send_all(&mut self) -> Result<(), Stop> {
         loop {
             match self.next_file() {
+                Some(index) if self.external.is_some() => self.send_external(index)?,
                 Some(index) => match self.files.pop_front() {
                     Some((given, file)) if given.index == index => self.send_file(given, &file)?,
                     Some(_) => return Err(out_of_turn().into()),
@@ -182,6 +201,12 @@ impl Source {
                 }
             }
             HopCommand::Files(files) => self.files.extend(files),
+            HopCommand::External { metadata, expected } if self.external.is_none() => {
+                let Seat { agent, .. } = &self.seat;
+                let arm = |handle| self.seat.arm(handle);
+                let external = External::open(&agent.session, &metadata, self.seat.patience(), arm)?;
+                self.external = Some((external, expected));
+            }
             _ => return Err(out_of_turn().into()),
         }
         Ok(())
@@ -211,17 +236,14 @@ impl Source {
         let read = read::FileToSend { index, file, shown: &shown, size: *size, known, memory };
         let (packer, counters, pace, seat) =
             (&mut self.packer, &mut self.counters, &mut self.pace, &self.seat);
-        let digest = read.send(packer, seat.options.algorithm, &has, |bytes, resent| {
-            if seat.is_closed() {
-                return Err(Stop::Closed);
-            }
-            counters.bytes += bytes;
-            counters.resent = resent;
-            if pace.is_due(*counters, Instant::now()) {
-                seat.outbox.send(&FromWorker::Progress { hop: seat.id, counters: *counters });
-            }
-            Ok(())
-        })?;
+        let moved = |bytes, resent| moved(seat, counters, pace, bytes, resent);
+        let digest = read.send(packer, seat.options.algorithm, &has, moved)?;
+        self.sent(index, digest);
+        Ok(())
+    }
+
+    /// A file was sent.
+    fn sent(&mut self, index: u32, digest: Vec<u8>) {
         self.digests.push(index, &digest);
         self.counters.files += 1;
         self.next = index as usize + 1;
@@ -229,6 +251,36 @@ impl Source {
         self.digested.push(FileDigest { index, digest });
         if self.digested.len() >= CONSUMED_EVERY {
             self.tell_consumed();
+        }
+    }
+
+    fn send_external(&mut self, index: u32) -> Result<(), Stop> {
+        // What the target has is of no use here; but it must be ready.
+        self.asked(index)?;
+        let Some(Entry { kind: EntryKind::File { size, .. }, .. }) = self.entries.get(index as usize) else {
+            return Err(out_of_turn().into());
+        };
+        let size = *size;
+        let Some((mut external, expected)) = self.external.take() else { return Err(out_of_turn().into()) };
+        let algorithm = self.seat.options.algorithm;
+        let (packer, counters, pace, seat) =
+            (&mut self.packer, &mut self.counters, &mut self.pace, &self.seat);
+        let moved = |bytes, resent| moved(seat, counters, pace, bytes, resent);
+        let digest =
+            external::send(&mut external, (index, size), algorithm, expected.as_deref(), packer, moved)?;
+        self.external = Some((external, expected));
+        self.sent(index, digest);
+        Ok(())
+    }
+
+    /// Tells the workload whose memory was sent, when control says that the target has it.
+    fn complete(&mut self) -> Result<(), Stop> {
+        if self.external.is_some() {
+            self.seat.completion()?;
+        }
+        if let Some((external, _)) = self.external.take() {
+            external.complete()?;
+            self.seat.outbox.send(&FromWorker::Completed { hop: self.seat.id });
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use nixl_connect::{AnswerSender, CheckedMetadata, Chunk, Progress, Receiver, Str
 use nixl_transfer_crds::Reason;
 
 use super::digests::Digests;
+use super::external::External;
 use super::failures;
 use super::hop::{HopCommand, Seat, Stop, out_of_turn};
 use super::progress::Pace;
@@ -34,8 +35,8 @@ use crate::wire::{Frames, SIGN_OF_WORK};
 use answerer::{Answerer, Behind};
 use assembly::{Assembly, FileFacts, Step};
 use checkpoints::Checkpoints;
-use ready::OpenFile;
 pub(super) use ready::ReadyFile;
+use ready::{OpenFile, Place};
 use store::{FinishedFile, Store};
 
 /// What a target is told when it is opened.
@@ -85,6 +86,7 @@ pub(super) fn run(mut seat: Seat, plan: TargetPlan) -> Result<(), Stop> {
         progress: receiver.progress(),
         ready: VecDeque::new(),
         current: None,
+        external: None,
         answers: receiver.answers(),
         signs,
         began: false,
@@ -128,6 +130,8 @@ struct Target {
     digests: Digests,
     ready: VecDeque<ReadyFile>,
     current: Option<OpenFile>,
+    /// A workload's memory that was written and proven, until the workload is told.
+    external: Option<Box<External>>,
     /// The way back to the source.
     answers: AnswerSender,
     signs: Arc<Signs>,
@@ -167,6 +171,11 @@ impl Target {
         self.seat.outbox.send(&FromWorker::Progress { hop: self.seat.id, counters: self.counters() });
         self.await_store()?;
         self.seat.outbox.send(&FromWorker::Received { hop: self.seat.id, counters: self.counters() });
+        if let Some(external) = self.external.take() {
+            self.seat.completion()?;
+            external.complete()?;
+            self.seat.outbox.send(&FromWorker::Completed { hop: self.seat.id });
+        }
         Ok(())
     }
 
@@ -266,7 +275,22 @@ impl Target {
                 }
                 self.digests.push(file.index, digest);
                 let identical = open.standing.as_deref() == Some(digest);
-                let written = Some((open.file, identical));
+                let written = match open.place {
+                    Place::File(partial) => Some((partial, identical)),
+                    Place::External(mut external) => {
+                        let mut told = Instant::now();
+                        external.prove(algorithm, digest, || {
+                            if told.elapsed() >= LOOK {
+                                told = Instant::now();
+                                self.signs.give();
+                                // The source waits meanwhile. That it is gone is heard elsewhere.
+                                let _ = self.answers.send(SIGN_OF_WORK);
+                            }
+                        })?;
+                        self.external = Some(external);
+                        None
+                    }
+                };
                 self.store.finish(FinishedFile { facts: file, path, digest: found, written });
             }
             Step::Done { digest } => {

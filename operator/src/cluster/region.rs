@@ -17,6 +17,8 @@ pub struct RegionView {
     pub access: Access,
     /// Whether a workload exposes it by itself: it serves one transfer.
     pub external: bool,
+    /// Whether its owner says nothing about its content, and nobody else can.
+    pub unverified: bool,
     /// Why nothing can be moved now; absent when it is ready.
     pub unready: Option<(Reason, String)>,
     /// Instance of the agent that says so.
@@ -53,6 +55,7 @@ impl RegionView {
             node: region.spec.node.name.clone(),
             access: region.spec.access,
             external: matches!(region.spec.held, Held::External(_)),
+            unverified: matches!(&region.spec.held, Held::External(external) if external.digest.is_none()),
             unready,
             instance: status.instance.clone().unwrap_or_default(),
             size,

@@ -193,7 +193,7 @@ pub fn source(input: &Input<'_>, status: &TransferJobStatus) -> Result<Chosen, B
             Ok(Chosen {
                 node: node.into(),
                 instance: agent.instance.clone(),
-                place: Place::Memory(regions::for_task(memory, region)),
+                place: Place::Memory(regions::for_task(memory, region, true)),
                 bytes: Some(bytes),
             })
         }
@@ -298,7 +298,7 @@ pub fn target(input: &Input<'_>, hop: &Wanted<'_>, bytes: Option<u64>) -> Result
             let agent = taking("", node, view)?;
             let region = regions::find(input, "", memory, hop.destination.node.as_ref())?;
             regions::writable(input, memory, region, &agent.instance, bytes)?;
-            (agent, Place::Memory(regions::for_task(memory, region)))
+            (agent, Place::Memory(regions::for_task(memory, region, false)))
         }
     };
     Ok(Receiving { instance: agent.instance.clone(), place })

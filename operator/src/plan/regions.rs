@@ -45,9 +45,10 @@ pub fn find<'a>(
     Ok(region)
 }
 
-/// The region as a task names it.
-pub fn for_task(memory: &MemoryRef, region: &RegionView) -> TaskMemory {
-    TaskMemory { name: memory.name.clone(), uid: region.uid.clone() }
+/// The region as a task names it, as a source or as a destination.
+pub fn for_task(memory: &MemoryRef, region: &RegionView, is_source: bool) -> TaskMemory {
+    let unverified = is_source && region.unverified;
+    TaskMemory { name: memory.name.clone(), uid: region.uid.clone(), unverified }
 }
 
 /// Whether its agent holds it ready. `instance` is the agent's present one.

@@ -122,7 +122,7 @@ pub fn conclude(
     let settled = |state: &State| state.is_served() || matches!(state, State::Failed(_));
     let ending = states.iter().filter(|state| matches!(state, State::Ending(_))).count();
     if states.iter().all(State::is_served) {
-        return complete(input, status, now, plan);
+        return complete(input, status, hops, now, plan);
     }
     match halt {
         Some(Halt::Suspended) if ending > 0 => {
@@ -220,24 +220,31 @@ fn suspend(status: &mut TransferJobStatus, job: &TransferJob, now: Timestamp, pl
     }
 }
 
-fn complete(input: &Input<'_>, status: &mut TransferJobStatus, now: Timestamp, plan: &mut Plan) {
+fn complete(
+    input: &Input<'_>,
+    status: &mut TransferJobStatus,
+    hops: &[Wanted<'_>],
+    now: Timestamp,
+    plan: &mut Plan,
+) {
     let job = input.job;
     let count = status.nodes.map_or(0, |nodes| nodes.succeeded);
-    let message = if count == 1 {
-        "1 node has the data, verified".into()
+    let has = if count == 1 { "1 node has the data".into() } else { format!("{count} nodes have the data") };
+    let (reason, message) = if hops.iter().any(fold::is_unverified) {
+        (Reason::Unverified, format!("{has}, as it was read; what it should be its owner has not said"))
     } else {
-        format!("{count} nodes have the data, verified")
+        (Reason::Succeeded, format!("{has}, verified"))
     };
     status.phase = Some(Phase::Complete);
     status.completion_time = Some(Time(now));
     fold::finished(status, input.now);
     for kind in [condition::READY, condition::COMPLETE] {
-        set(status, kind, Truth::True, Reason::Succeeded, &message, job, now);
+        set(status, kind, Truth::True, reason, &message, job, now);
     }
     for kind in [condition::RECONCILING, condition::STALLED, condition::SUSPENDED] {
         condition::remove(&mut status.conditions, kind);
     }
-    plan.notes.push(note(Reason::Succeeded, "CompleteRun", message, false));
+    plan.notes.push(note(reason, "CompleteRun", message, false));
 }
 
 fn fail(status: &mut TransferJobStatus, cause: &Cause, job: &TransferJob, now: Timestamp, plan: &mut Plan) {

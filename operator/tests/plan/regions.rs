@@ -16,6 +16,7 @@ fn region(world: &mut World, name: &str, node: &str, change: impl FnOnce(&mut Re
         node: node.into(),
         access: Access::ReadWrite,
         external: false,
+        unverified: false,
         unready: None,
         instance: agent.instance.clone(),
         size: MIB,
@@ -195,4 +196,18 @@ fn a_region_that_is_deleted_ends_the_attempt_and_one_made_again_is_another() {
     let task = world.tasks.values().max_by_key(|task| task.spec.attempt).unwrap();
     let memory = task.spec.target.place.memory().unwrap();
     assert_eq!(memory.uid, "uid-of-r-again");
+}
+
+#[test]
+fn what_an_external_region_gave_without_a_digest_is_complete_and_unverified() {
+    for unverified in [false, true] {
+        let mut world = from(Some("r"), json!([at("one", "b")]));
+        region(&mut world, "r", "a", |region| (region.external, region.unverified) = (true, unverified));
+        run(&mut world);
+        assert!(world.is(condition::COMPLETE), "{:#?}", world.log);
+        let status = world.status();
+        let expected = if unverified { "Unverified" } else { "Succeeded" };
+        assert_eq!(condition::find(&status.conditions, condition::READY).unwrap().reason, expected);
+        assert_eq!(status.destinations[0].reason.as_deref(), unverified.then_some("Unverified"));
+    }
 }

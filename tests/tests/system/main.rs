@@ -4,6 +4,7 @@
 mod bad_input;
 mod bounds;
 mod chains;
+mod external;
 mod faults;
 mod inventory;
 mod main_job;

@@ -22,6 +22,7 @@ pub fn status(
     instance: &str,
     shown: Option<&Shown>,
     trouble: Option<&Failure>,
+    consumed: Option<&String>,
     ending: bool,
     now: Timestamp,
 ) -> MemoryRegionStatus {
@@ -42,13 +43,13 @@ pub fn status(
         observed_generation: generation,
         rdma_metadata: before.rdma_metadata,
         size: held.map(|shown| signed(shown.bytes)),
-        device: held.map(|_| "cpu".to_owned()),
+        device: held.map(|shown| shown.device.clone()),
         instance: Some(instance.to_owned()),
         pod: held
             .and_then(|shown| shown.pod.as_ref())
             .map(|pod| HolderPod { name: pod.name.clone(), uid: pod.uid.clone() }),
         content: held.and_then(|shown| shown.content.as_ref()).map(content),
-        consumed: before.consumed,
+        consumed: consumed.cloned(),
         conditions,
     }
 }

@@ -10,7 +10,7 @@ use tracing::info;
 use super::known::Known;
 use crate::{
     protocol::{Failure, entry::Time},
-    region::{HostMemory, Region, RegionKey, Regions},
+    region::{HostMemory, Memory, Region, RegionKey, Regions},
     workload::{Holder, Refusal, Request},
 };
 
@@ -94,8 +94,13 @@ impl Handed {
         let since = Time { seconds: jiff::Timestamp::now().as_second(), nanoseconds: 0 };
         let uid = object.uid().to_owned();
         info!(namespace, name, pod = holder.pod.name, bytes = size, "memory is handed over");
-        let region =
-            Region { uid, memory: Arc::new(memory), whole: true, since, holder: Some(holder.clone()) };
+        let region = Region {
+            uid,
+            memory: Memory::Host(Arc::new(memory)),
+            whole: true,
+            since,
+            holder: Some(holder.clone()),
+        };
         regions.put(key.clone(), region, Failure::new(Reason::RegionNotReady, "it was handed over anew"));
         self.0.insert(key, holder.clone());
         Ok(gone)

@@ -17,7 +17,7 @@ use tracing::info;
 
 use crate::{
     protocol::{Failure, entry::Time},
-    region::{Budget, HostMemory, Region, RegionKey, Regions},
+    region::{Budget, HostMemory, Memory, Offer, Region, RegionKey, Regions},
 };
 
 /// Host memory, as a region's device.
@@ -30,6 +30,10 @@ pub struct Known {
     trouble: Option<Failure>,
     /// Whether the last allocation has failed, and the next one waits a little.
     failed: bool,
+    /// The offer of a workload that has served its transfer.
+    consumed: Option<String>,
+    /// Text and digest of the offer that was looked at last.
+    looked_at: Option<(String, Option<String>)>,
     /// Ends the allocation under way, if there is one.
     allocating: Option<Arc<AtomicBool>>,
 }
@@ -58,7 +62,12 @@ impl Known {
         }
         match all.get_mut(&key) {
             Some(known) => known.object = object,
-            None => drop(all.insert(key, Self { object, trouble: None, failed: false, allocating: None })),
+            None => {
+                // What an earlier start of the agent has written.
+                let consumed = object.status.as_ref().and_then(|status| status.consumed.clone());
+                let (trouble, allocating, looked_at) = (None, None, None);
+                all.insert(key, Self { object, trouble, failed: false, consumed, looked_at, allocating });
+            }
         }
     }
 
@@ -99,7 +108,15 @@ impl Known {
         allocations: &mut JoinSet<Allocated>,
         retry: bool,
     ) -> bool {
-        let Held::Agent(memory) = &self.object.spec.held else { return true };
+        let memory = match &self.object.spec.held {
+            Held::Agent(memory) => memory,
+            Held::Workload(_) => return true,
+            Held::External(external) => {
+                let digest = external.digest.clone();
+                self.look_at_offer(key, regions, digest);
+                return true;
+            }
+        };
         let bytes = match wanted(memory) {
             Ok(bytes) => bytes,
             Err(failure) => {
@@ -148,6 +165,65 @@ impl Known {
     }
 }
 
+impl Known {
+    /// The offer that has served its transfer.
+    pub fn consumed(&self) -> Option<&String> {
+        self.consumed.as_ref()
+    }
+
+    /// The offer has served: its workload is about to be told.
+    pub fn consume(&mut self, offer: &str) {
+        self.consumed = Some(offer.to_owned());
+    }
+
+    /// Takes what the workload has written, if it is new.
+    fn look_at_offer(&mut self, key: &RegionKey, regions: &Regions, digest: Option<String>) {
+        let name = &key.1;
+        let withdrawn = || {
+            let message = format!("the workload has changed what it offers as MemoryRegion {name}");
+            Failure::new(Reason::RegionNotReady, message)
+        };
+        let text = self.object.status.as_ref().and_then(|status| status.rdma_metadata.clone());
+        let Some(text) = text else {
+            (self.trouble, self.looked_at) = (None, None);
+            return regions.end(key, self.uid(), withdrawn());
+        };
+        let served = |offer: &Option<String>| offer.is_some() && *offer == self.consumed;
+        let look = (text, digest);
+        if self.looked_at.as_ref() != Some(&look) {
+            let offer = Offer::parse(&look.0, look.1.as_deref());
+            self.looked_at = Some(look);
+            match offer {
+                Err(failure) => {
+                    regions.end(key, self.uid(), withdrawn());
+                    self.trouble = Some(failure);
+                }
+                Ok(offer) if served(&Some(offer.id.clone())) => {
+                    regions.end(key, self.uid(), withdrawn());
+                    self.trouble = Some(has_served());
+                }
+                Ok(offer) => {
+                    self.trouble = None;
+                    let since = Time { seconds: jiff::Timestamp::now().as_second(), nanoseconds: 0 };
+                    let (uid, memory) = (self.uid().to_owned(), Memory::External(Arc::new(offer)));
+                    let region = Region { uid, memory, whole: true, since, holder: None };
+                    regions.put(key.clone(), region, withdrawn());
+                }
+            }
+        } else if regions.shown(key).is_some_and(|shown| served(&shown.offer)) {
+            // Who uses it now is about to tell the workload.
+            regions.retire(key, self.uid());
+            self.trouble = Some(has_served());
+        }
+    }
+}
+
+fn has_served() -> Failure {
+    let message = "what stands in status.rdmaMetadata has served its one transfer; for another one the workload makes another \
+                   operation and writes its metadata there";
+    Failure::new(Reason::RegionNotReady, message)
+}
+
 /// An allocation is over: the region is there, unless it is wanted no more.
 pub fn allocated(regions: &Regions, all: &mut HashMap<RegionKey, Known>, allocated: Allocated) {
     let Allocated { key, uid, given_up, result } = allocated;
@@ -164,7 +240,7 @@ pub fn allocated(regions: &Regions, all: &mut HashMap<RegionKey, Known>, allocat
             let instead = Failure::new(Reason::RegionNotReady, "the region was allocated anew");
             regions.put(
                 key,
-                Region { uid, memory: Arc::new(memory), whole: false, since, holder: None },
+                Region { uid, memory: Memory::Host(Arc::new(memory)), whole: false, since, holder: None },
                 instead,
             );
         }

@@ -103,6 +103,11 @@ impl Claim {
         }
     }
 
+    /// Whether it is the memory that a workload of this node exposes by itself.
+    pub(super) fn is_external(&self) -> bool {
+        matches!(self, Self::Region(writing) if writing.memory.offer().is_some())
+    }
+
     /// Takes up the destination. Does I/O.
     pub(super) fn open(self, hop: &Hop) -> Result<Sink, Failure> {
         let spec = &hop.task.spec;

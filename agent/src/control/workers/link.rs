@@ -176,6 +176,7 @@ fn kind(message: &FromWorker) -> &'static str {
         FromWorker::Stored { .. } => "Stored",
         FromWorker::Received { .. } => "Received",
         FromWorker::Sent { .. } => "Sent",
+        FromWorker::Completed { .. } => "Completed",
         FromWorker::Failed { .. } => "Failed",
     }
 }

@@ -11,14 +11,16 @@ use nixl_connect::{AbortHandle, AnswerSender, MAX_ANSWER, StreamError};
 use nixl_transfer_crds::Algorithm;
 
 use super::super::content;
+use super::super::external::External;
 use super::super::failures;
-use super::super::hop::{HopCommand, Partial, Seat, Stop};
+use super::super::hop::{Closing, HopCommand, Partial, Seat, Stop, ToPrepare};
+use super::super::nixl::AssignedAgent;
 use super::super::signs::Signs;
 use super::super::source::answers::Answers;
 use super::super::trouble::Trouble;
 use super::common::common;
 use super::partial_file::PartialFile;
-use super::ready::ReadyFile;
+use super::ready::{Place, ReadyFile};
 use crate::digest::Hasher;
 use crate::protocol::Prefix;
 use crate::wire::{AnswerWriter, Has, SIGN_OF_WORK};
@@ -45,6 +47,8 @@ pub(super) struct Answerer {
     ready: Vec<ReadyFile>,
     signed: Instant,
     signs: Arc<Signs>,
+    agent: Arc<AssignedAgent>,
+    waits: Arc<Closing>,
 }
 
 impl Answerer {
@@ -56,7 +60,7 @@ impl Answerer {
         signs: Arc<Signs>,
         trouble: Arc<Trouble>,
     ) -> io::Result<()> {
-        let Some(partials) = seat.partials.take() else { return Ok(()) };
+        let Some(to_prepare) = seat.to_prepare.take() else { return Ok(()) };
         let mut answerer = Self {
             algorithm: seat.options.algorithm,
             patience: seat.patience(),
@@ -68,16 +72,32 @@ impl Answerer {
             ready: Vec::new(),
             signed: Instant::now(),
             signs,
+            agent: Arc::clone(&seat.agent),
+            waits: seat.waits(),
         };
         std::thread::Builder::new().name("answerer".into()).spawn(move || {
-            for batch in partials {
-                match answerer.answer(batch) {
+            for what in to_prepare {
+                let answered = match what {
+                    ToPrepare::Files(batch) => answerer.answer(batch),
+                    ToPrepare::External(metadata) => answerer.open(&metadata),
+                };
+                match answered {
                     Ok(()) | Err(Stop::Closed) => {}
                     Err(Stop::Failed(failure)) => return trouble.fail(failure),
                 }
             }
         })?;
         Ok(())
+    }
+
+    /// Opens a workload's memory for the only file there is: nothing of it is here.
+    fn open(&mut self, metadata: &str) -> Result<(), Stop> {
+        let arm = |handle| self.waits.arm(handle);
+        let external = External::open(&self.agent.session, metadata, self.patience, arm)?;
+        let place = Place::External(Box::new(external));
+        self.ready.push(ReadyFile { index: 0, place, prefix: None, standing: None });
+        self.below = 1;
+        self.flush()
     }
 
     fn answer(&mut self, batch: Vec<Partial>) -> Result<(), Stop> {
@@ -131,9 +151,10 @@ impl Answerer {
     /// Proves what is here of a file.
     fn look(&mut self, partial: Partial, behind: Option<Has>) -> Result<(ReadyFile, Has), Stop> {
         let Partial { facts, file, existing } = partial;
+        let file = Arc::new(PartialFile::new(file, facts.memory));
         let mut ready = ReadyFile {
             index: facts.index,
-            file: Arc::new(PartialFile::new(file, facts.memory)),
+            place: Place::File(Arc::clone(&file)),
             prefix: None,
             standing: None,
         };
@@ -146,7 +167,7 @@ impl Answerer {
                 }
                 _ => said,
             };
-            match self.prefix(&ready.file, &wanted)? {
+            match self.prefix(&file, &wanted)? {
                 Some(hasher) => {
                     ready.prefix = Some((wanted.length, hasher));
                     own = Has::Prefix { length: wanted.length, digest: wanted.digest };
@@ -155,7 +176,7 @@ impl Answerer {
                     let index = facts.index;
                     tracing::warn!(index, "a partial file has other bytes than were said; it begins anew");
                     let failed = |errno| failures::file("emptying", "a partial file", 0, errno);
-                    rustix::fs::ftruncate(&ready.file, 0).map_err(failed)?;
+                    rustix::fs::ftruncate(&file, 0).map_err(failed)?;
                 }
             }
         }

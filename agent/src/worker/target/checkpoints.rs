@@ -11,7 +11,7 @@ use super::super::hop::Seat;
 use super::super::trouble::Trouble;
 use super::assembly::FileFacts;
 use super::partial_file::PartialFile;
-use super::ready::OpenFile;
+use super::ready::{OpenFile, Place};
 use crate::protocol::FromWorker;
 
 /// Bytes between two checkpoints. One may be under way and one may wait, so what is lost by the end of the process is less
@@ -57,12 +57,13 @@ impl Checkpoints {
 
     /// The file was written up to `end`: begins a checkpoint when one is due.
     pub(super) fn written(&self, open: &mut OpenFile, facts: FileFacts, end: u64, path: impl Fn() -> String) {
+        let Place::File(file) = &open.place else { return };
         // The end of a file is synced with it.
-        if end - open.marked < EVERY || end == facts.size || open.file.memory {
+        if end - open.marked < EVERY || end == facts.size || file.memory {
             return;
         }
         open.marked = end;
-        let (file, digest) = (Arc::clone(&open.file), open.hasher.finish());
+        let (file, digest) = (Arc::clone(file), open.hasher.finish());
         // A thread that has ended has left its failure, which the hop is about to hear of.
         let _ = self.jobs.send(Job { file, facts, length: end, digest, path: path() });
     }

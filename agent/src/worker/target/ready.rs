@@ -1,4 +1,5 @@
-//! A file that the target is about to write, with what is here of it already, and the same file while it is written.
+//! A file that the target is about to write, with what is here of it already, and the same file while it is written. It may
+//! be a workload's memory instead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,15 +9,25 @@ use rustix::fs::ftruncate;
 use rustix::io::{Errno, pwrite};
 
 use super::super::content;
+use super::super::external::External;
 use super::super::failures;
 use super::partial_file::PartialFile;
 use crate::digest::Hasher;
 use crate::protocol::Failure;
 
+/// Where the bytes go.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// Into a file, or memory that is like one.
+    File(Arc<PartialFile>),
+    /// Into the memory that a workload exposes.
+    External(Box<External>),
+}
+
 /// A file that control has opened and whose beginning was looked at.
 pub(in crate::worker) struct ReadyFile {
     pub(super) index: u32,
-    pub(super) file: Arc<PartialFile>,
+    pub(super) place: Place,
     /// How many of its first bytes are here, proven by their digest, and the digest in the making after them.
     pub(super) prefix: Option<(u64, Hasher)>,
     /// Digest of the file that stands at the destination.
@@ -25,7 +36,7 @@ pub(in crate::worker) struct ReadyFile {
 
 /// A file that is being written.
 pub(super) struct OpenFile {
-    pub(super) file: Arc<PartialFile>,
+    pub(super) place: Place,
     pub(super) hasher: Hasher,
     pub(super) standing: Option<Vec<u8>>,
     /// So much of it is on the disk, or on its way there.
@@ -41,11 +52,11 @@ impl fmt::Debug for ReadyFile {
 impl ReadyFile {
     /// The source sends it from its first byte on: what was here of it is of no use.
     pub(super) fn begin(self, algorithm: Algorithm, path: &str) -> Result<OpenFile, Failure> {
-        if self.prefix.is_some() {
-            ftruncate(&self.file, 0).map_err(|errno| failures::file("emptying", path, 0, errno))?;
+        if let (Some(_), Place::File(file)) = (&self.prefix, &self.place) {
+            ftruncate(file, 0).map_err(|errno| failures::file("emptying", path, 0, errno))?;
         }
-        let Self { file, standing, .. } = self;
-        Ok(OpenFile { file, hasher: Hasher::new(algorithm), standing, marked: 0 })
+        let Self { place, standing, .. } = self;
+        Ok(OpenFile { place, hasher: Hasher::new(algorithm), standing, marked: 0 })
     }
 
     /// The source sends it from `offset` on, and says what the digest of the bytes before is. They must be here: what was
@@ -59,7 +70,8 @@ impl ReadyFile {
         sign: impl FnMut(u64) -> Result<(), Failure>,
     ) -> Result<OpenFile, Failure> {
         let wrong = |what: &str| Failure::new(Reason::IntegrityError, format!("{path}: {what}"));
-        let Self { file, prefix, standing, .. } = self;
+        let Self { place, prefix, standing, .. } = self;
+        let Place::File(file) = place else { return Err(wrong("a workload's memory begins anew each time")) };
         let hasher = match prefix {
             Some((length, hasher)) if length == offset => hasher,
             Some((length, _)) if length > offset => {
@@ -74,7 +86,7 @@ impl ReadyFile {
         if hasher.finish() != digest {
             return Err(wrong("what is here of it is not what the source has"));
         }
-        Ok(OpenFile { file, hasher, standing, marked: offset })
+        Ok(OpenFile { place: Place::File(file), hasher, standing, marked: offset })
     }
 
     /// Whether the file that stands at the destination has this content.
@@ -93,8 +105,12 @@ impl OpenFile {
         size: u64,
     ) -> Result<(), Failure> {
         self.hasher.update(bytes);
+        let file = match &mut self.place {
+            Place::File(file) => file,
+            Place::External(external) => return external.write(offset, bytes),
+        };
         while !bytes.is_empty() {
-            match pwrite(&self.file, bytes, offset) {
+            match pwrite(&*file, bytes, offset) {
                 Ok(0) => return Err(failures::file("writing", &path(), size, Errno::IO)),
                 Ok(written) => {
                     bytes = bytes.get(written..).unwrap_or_default();

@@ -1,0 +1,125 @@
+//! What a region is made of: host memory that control has a descriptor of, or the offer of a workload that exposes it
+//! through NIXL by itself.
+
+use std::sync::Arc;
+
+use nixl_connect::{OperationKind, RdmaMetadata};
+use nixl_transfer_crds::{Algorithm, ContentDigest, Reason};
+
+use super::HostMemory;
+use crate::protocol::Failure;
+
+/// The memory of a region.
+#[derive(Clone, Debug)]
+pub enum Memory {
+    /// Host memory.
+    Host(Arc<HostMemory>),
+    /// Memory that only a worker can reach.
+    External(Arc<Offer>),
+}
+
+/// What a workload has written into `status.rdmaMetadata`, checked.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The text, a capability.
+    pub metadata: String,
+    /// Digest of its notification key: which offer it is, and no secret.
+    pub id: String,
+    /// Bytes of all descriptors.
+    pub bytes: u64,
+    /// Where they are.
+    pub device: String,
+    /// Whether it is read from; else it is written to.
+    pub is_read: bool,
+    /// Digest of the content, as the workload says, with the algorithm.
+    pub digest: Option<String>,
+}
+
+impl Offer {
+    /// Checks what a workload has written.
+    ///
+    /// # Errors
+    /// `MetadataMalformed` and `MetadataRejected`, with the place.
+    pub fn parse(metadata: &str, digest: Option<&str>) -> Result<Self, Failure> {
+        let field = "status.rdmaMetadata";
+        let parsed = RdmaMetadata::parse(metadata).map_err(|error| {
+            let remedy = "write what `metadata()` of a nixl_connect operation gives, as one JSON string";
+            Failure::new(Reason::MetadataMalformed, format!("{field}: {error}; {remedy}"))
+        })?;
+        let descriptors = parsed.descriptors();
+        let bytes = descriptors.iter().try_fold(0_u64, |sum, descriptor| sum.checked_add(descriptor.size));
+        let bytes = bytes.ok_or_else(|| {
+            Failure::new(Reason::MetadataRejected, format!("{field}: the sizes of its descriptors overflow"))
+        })?;
+        let mut devices: Vec<String> =
+            descriptors.iter().map(|descriptor| descriptor.device.to_string()).collect();
+        devices.dedup();
+        Ok(Self {
+            metadata: metadata.to_owned(),
+            id: blake3::hash(parsed.notification_key().as_bytes()).to_hex().to_string(),
+            bytes,
+            device: devices.into_iter().next().unwrap_or_default(),
+            is_read: parsed.operation_kind() == OperationKind::Read,
+            digest: digest.map(str::to_owned),
+        })
+    }
+}
+
+impl Offer {
+    /// The digest that the workload says its memory has, if it says one, by this algorithm.
+    ///
+    /// # Errors
+    /// `InvalidSpec` when it is of another algorithm, or no digest.
+    pub fn expected(&self, algorithm: Algorithm) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(said) = &self.digest else { return Ok(None) };
+        match said.parse::<ContentDigest>() {
+            Ok(digest) if digest.algorithm == algorithm => Ok(Some(digest.bytes)),
+            _ => {
+                let message = format!(
+                    "spec.external.digest of the MemoryRegion is {said:?}, and the job digests with {algorithm:?}: give a digest of \
+                     that algorithm, or change spec.integrity.algorithm"
+                );
+                Err(Failure::new(Reason::InvalidSpec, message))
+            }
+        }
+    }
+}
+
+impl Memory {
+    /// Its length in bytes.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Host(memory) => memory.bytes(),
+            Self::External(offer) => offer.bytes,
+        }
+    }
+
+    /// Where it is, as a status says it.
+    pub fn device(&self) -> &str {
+        match self {
+            Self::Host(_) => "cpu",
+            Self::External(offer) => &offer.device,
+        }
+    }
+
+    /// Host memory, if it is that.
+    ///
+    /// # Errors
+    /// `IoError`.
+    pub fn host(&self) -> Result<&HostMemory, Failure> {
+        match self {
+            Self::Host(memory) => Ok(memory),
+            Self::External(_) => {
+                Err(Failure::new(Reason::IoError, "the memory of a workload has no descriptor here"))
+            }
+        }
+    }
+
+    /// The offer of a workload, if it is that.
+    pub fn offer(&self) -> Option<&Arc<Offer>> {
+        match self {
+            Self::Host(_) => None,
+            Self::External(offer) => Some(offer),
+        }
+    }
+}
