@@ -1,9 +1,10 @@
-//! The developer's commands: `cargo xtask demo`, `test`, `sanitize`, `tools`, `bench`, `figures`, `doctor`. Reads the
+//! The developer's commands: `cargo xtask demo`, `test`, `sanitize`, `endure`, `tools`, `bench`, `figures`, `doctor`. Reads the
 //! command line; the work is in the modules.
 
 mod bench;
 mod demo;
 mod doctor;
+mod endure;
 mod exec;
 mod figures;
 mod interrupt;
@@ -34,6 +35,8 @@ enum Command {
     Test(test::Arguments),
     /// Runs the tests of nixl-connect's operations with AddressSanitizer.
     Sanitize,
+    /// Runs the tests that take minutes: hundreds of cycles that must leave nothing behind.
+    Endure,
     /// Gets NIXL, libclang, Dynamo's Python module, etcd and Kubernetes' programs, into the user's cache; links them into
     /// the checkout.
     Tools,
@@ -62,6 +65,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(arguments) => demo::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Test(arguments) => test::run(&arguments),
         Command::Sanitize => sanitize::run().map(|()| ExitCode::SUCCESS),
+        Command::Endure => endure::run().map(|()| ExitCode::SUCCESS),
         Command::Tools => tools::run().map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Figures(arguments) => figures::run(&arguments).map(|()| ExitCode::SUCCESS),

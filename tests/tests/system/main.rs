@@ -10,6 +10,7 @@ mod inventory;
 mod main_job;
 mod operations;
 mod refusals;
+mod region_lives;
 mod regions;
 mod resume;
 mod within;
