@@ -22,6 +22,7 @@ mod memory;
 mod namespaces;
 mod owned;
 mod program;
+mod regions;
 mod resume;
 mod row;
 mod sizes;

@@ -4,12 +4,15 @@
 //! `bench_jobs DIRECTORY [PLACE]`: each node's volume is the directory of its name in it. `PLACE` says where the nodes are
 //! (`place.rs`). Lines:
 //! - `move FROM TO`, from node a to node b.
+//! - `region NAME NODE BYTES`, a region that the agent of a node holds. `between END END`, an end is `memory:NAME` or
+//!   `NODE:PATH`.
 //! - `fan HOW COUNT FROM TO`, from node a to so many others; the answer says how it was really done.
 //! - `fan-with-a-death HOW COUNT HALF FROM TO`, the same; when the second of them has HALF bytes its agent is killed.
 //! - `die BYTES FROM TO`, as `move`; when node b has so many bytes its worker is killed. The answer says what was counted.
 //! - `writes COUNT FROM TO`, so many moves in a row: what the API server counted. `idle SECONDS`: the same of nothing.
 //! - `floor`, a move without anything being done, after the bodies of a job from `warm` to `warm`.
 
+mod ends;
 mod floor;
 mod moves;
 mod place;
@@ -45,6 +48,12 @@ async fn main() -> Result<()> {
         };
         let (took, more) = match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["move", from, to] => (moves::one(&cluster, &name, from, to).await?.took, String::new()),
+            ["region", region, node, bytes] => {
+                let since = std::time::Instant::now();
+                ends::region(&cluster, region, node, bytes.parse()?).await?;
+                (since.elapsed(), String::new())
+            }
+            ["between", from, to] => (ends::between(&cluster, &name, from, to).await?.took, String::new()),
             ["fan", how, count, from, to] => {
                 let job = moves::fan(&name, how, &receivers(count)?, from, to);
                 let moved = moves::complete(&cluster, &job).await?;

@@ -49,15 +49,17 @@ impl Place {
             setup = setup.control_address(address);
         }
         for name in &names {
+            let mut config = json!({"memory": {"host": "64Gi"}});
             let mut volume = Volume::new("data");
             volume.path = Some(directory.join(name));
             setup = setup.volumes(name, vec![volume]);
             if let (Some((address, enter)), Some(device)) = (self.entries.get(*name), &self.device) {
                 setup = setup.agent_place(name, *address, enter.clone());
                 // A slot for each receiver, so that none waits for another.
-                let config = json!({"network": {"devices": [device]}, "slots": names.len().max(4)});
-                setup = setup.agent_config(name, config);
+                config["network"] = json!({"devices": [device]});
+                config["slots"] = json!(names.len().max(4));
             }
+            setup = setup.agent_config(name, config);
         }
         setup.start().await
     }

@@ -160,7 +160,10 @@ async fn regions_that_come_and_go_leave_nothing_behind() -> Result<()> {
     for (what, (first, last)) in before.iter().map(|(what, first)| (what, (*first, after[what]))) {
         // Memory: what an allocator keeps is not to the byte; a leak of what a cycle needs would be many times that.
         let more = if what.ends_with("KiB") { 4096 } else { 0 };
-        ensure!(last <= first + more, "{what}: {first} after {SETTLED} cycles, {last} after {CYCLES}: {after:?}");
+        ensure!(
+            last <= first + more,
+            "{what}: {first} after {SETTLED} cycles, {last} after {CYCLES}: {after:?}"
+        );
     }
     cluster.assert_nothing_left(&["a", "b"], SOON).await
 }

@@ -13,6 +13,7 @@ use super::latency;
 use super::link;
 use super::memory;
 use super::namespaces::Namespaces;
+use super::regions;
 use super::resume;
 use super::row::Measured;
 use super::sizes::Sizes;
@@ -23,6 +24,8 @@ pub enum Suite {
     Memory,
     /// D4, D5: one large file and many small ones, through real agents.
     Files,
+    /// M1, M2: files and memory into memory that agents hold.
+    Regions,
     /// D8: from apply to Complete of a small job.
     Latency,
     /// D10: what digests cost.
@@ -59,9 +62,10 @@ pub struct Place {
 }
 
 impl Suite {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Memory,
         Self::Files,
+        Self::Regions,
         Self::Latency,
         Self::Digest,
         Self::Link,
@@ -77,7 +81,9 @@ impl Suite {
     /// Why it cannot run here, if so.
     pub fn can_run(self) -> Result<(), String> {
         match self {
-            Self::Memory | Self::Files | Self::Latency | Self::Digest | Self::Control => Ok(()),
+            Self::Memory | Self::Files | Self::Regions | Self::Latency | Self::Digest | Self::Control => {
+                Ok(())
+            }
             Self::Link | Self::Fanout | Self::Resume => {
                 Namespaces::possible().map_err(|why| format!("no network namespaces ({why}); it needs root"))
             }
@@ -89,6 +95,7 @@ impl Suite {
         match self {
             Self::Memory => memory::notes(),
             Self::Files => files::notes(),
+            Self::Regions => regions::notes(),
             Self::Latency => latency::notes(),
             Self::Link => link::notes(),
             Self::Fanout => fanout::notes(),
@@ -102,6 +109,7 @@ impl Suite {
         Ok(match self {
             Self::Memory => memory::run(place.sizes, place.rounds)?.into(),
             Self::Files => files::run(place)?.into(),
+            Self::Regions => regions::run(place)?.into(),
             Self::Latency => latency::run(place)?.into(),
             Self::Digest => digest::run(place)?.into(),
             Self::Link => link::run(place)?.into(),
@@ -120,7 +128,8 @@ mod tests {
     fn suites_have_the_names_that_were_promised_and_say_why_they_cannot_run() {
         assert_eq!(Suite::value_variants(), Suite::ALL, "none is forgotten when all are run");
         let names: Vec<String> = Suite::ALL.into_iter().map(Suite::name).collect();
-        let promised = ["memory", "files", "latency", "digest", "link", "fanout", "resume", "control"];
+        let promised =
+            ["memory", "files", "regions", "latency", "digest", "link", "fanout", "resume", "control"];
         assert_eq!(names, promised);
         for suite in [Suite::Link, Suite::Fanout, Suite::Resume] {
             assert_eq!(suite.can_run().is_err(), Namespaces::possible().is_err());
