@@ -122,3 +122,15 @@ async fn what_does_not_fit_is_refused_and_memory_comes_back() -> Result<()> {
     cluster.wait_node("b", SOON, "charged", |node| free(node) == Some((6 * MIB) as i64)).await?;
     cluster.assert_nothing_left(&["a", "b"], SOON).await
 }
+
+/// The example of the README, as it stands there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_moves_a_file_through_memory_to_another_node() -> Result<()> {
+    let cluster = Setup::nodes(&["gpu-a", "gpu-b"]).start().await?;
+    write_file(&cluster.path("gpu-a", "weights"), LENGTH, 1)?;
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/memory.yaml");
+    cluster.plane.apply_text(&std::fs::read_to_string(example)?)?;
+    cluster.wait_complete("spread", SOON).await?;
+    assert_same_content(&cluster.path("gpu-a", "weights"), &cluster.path("gpu-b", "weights"))?;
+    cluster.assert_nothing_left(&["gpu-a", "gpu-b"], SOON).await
+}
