@@ -7,13 +7,15 @@ pub mod memory;
 pub mod source;
 mod table;
 pub mod target;
+mod usage;
 
 pub use budget::Budget;
 pub use host::HostMemory;
 pub use memory::{Memory, Offer};
 pub use source::RegionSource;
-pub use table::{Content, Reading, Region, Regions, Shown, Writing};
+pub use table::{Content, Region, Regions, Shown};
 pub use target::RegionTarget;
+pub use usage::{Reading, Writing};
 
 /// Namespace and name of a MemoryRegion.
 pub type RegionKey = (String, String);

@@ -7,11 +7,10 @@ use std::{
     time::Duration,
 };
 
-use nixl_transfer_client::wire::FromAgent;
 use nixl_transfer_crds::{Reason, task::TaskMemory};
 use tokio::sync::watch;
 
-use super::{Memory, RegionKey};
+use super::{Memory, Reading, RegionKey, Writing, usage::User};
 use crate::{
     protocol::{Failure, entry::Time},
     workload::{Holder, Pod},
@@ -22,9 +21,9 @@ use crate::{
 pub struct Regions(Arc<Table>);
 
 #[derive(Debug)]
-struct Table {
+pub(super) struct Table {
     entries: Mutex<HashMap<RegionKey, Entry>>,
-    changed: watch::Sender<()>,
+    pub(super) changed: watch::Sender<()>,
 }
 
 impl Default for Table {
@@ -79,53 +78,20 @@ pub struct Shown {
 }
 
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     region: Region,
-    content: Option<Content>,
-    readers: usize,
-    writing: bool,
+    pub(super) content: Option<Content>,
+    pub(super) readers: usize,
+    pub(super) writing: bool,
     /// Whether nobody may use it any more but those who do.
     retired: bool,
     /// Why it is taken away, when it is.
-    ended: watch::Sender<Option<Failure>>,
-}
-
-/// The right to read a region; given back on drop.
-#[derive(Debug)]
-pub struct Reading {
-    /// What is read.
-    pub memory: Memory,
-    /// How many bytes of it.
-    pub bytes: u64,
-    /// Since when they are there.
-    pub since: Time,
-    user: Box<User>,
-}
-
-/// The right to write a region; given back on drop, and without [`Writing::complete`] before the region is empty then.
-#[derive(Debug)]
-pub struct Writing {
-    /// What is written.
-    pub memory: Memory,
-    user: Box<User>,
-}
-
-#[derive(Debug)]
-struct User {
-    table: Arc<Table>,
-    key: RegionKey,
-    uid: String,
-    job: String,
-    writes: bool,
-    /// Bytes that were moved and their digest, when all went well.
-    outcome: Mutex<Option<(u64, String)>>,
-    holder: Option<Holder>,
-    ended: watch::Receiver<Option<Failure>>,
+    pub(super) ended: watch::Sender<Option<Failure>>,
 }
 
 impl Table {
     /// Every change leaves the table whole, so a panic elsewhere does no harm.
-    fn lock(&self) -> MutexGuard<'_, HashMap<RegionKey, Entry>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<RegionKey, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -226,7 +192,7 @@ impl Regions {
         entry.readers += 1;
         let (memory, since) = (held.clone(), entry.region.since);
         let user = self.user(entry, key, job, false);
-        Ok(Some(Reading { memory, bytes, since, user }))
+        Ok(Some(Reading::new(memory, bytes, since, user)))
     }
 
     /// The right to read, as soon as nobody writes.
@@ -285,21 +251,23 @@ impl Regions {
         let memory = entry.region.memory.clone();
         drop(entries);
         self.0.changed.send_replace(());
-        Ok(Some(Writing { memory, user }))
+        Ok(Some(Writing::new(memory, user)))
     }
 }
 
 impl Regions {
+    /// Somebody uses the region from now on.
     fn user(&self, entry: &Entry, key: RegionKey, job: &str, writes: bool) -> Box<User> {
+        let Entry { region, ended, .. } = entry;
         Box::new(User {
             table: Arc::clone(&self.0),
             key,
-            uid: entry.region.uid.clone(),
+            uid: region.uid.clone(),
             job: job.to_owned(),
             writes,
             outcome: Mutex::default(),
-            holder: entry.region.holder.clone(),
-            ended: entry.ended.subscribe(),
+            holder: region.holder.clone(),
+            ended: ended.subscribe(),
         })
     }
 }
@@ -337,100 +305,5 @@ fn offers(memory: &TaskMemory, held: &Memory, to_read: bool) -> Result<(), Failu
     }
 }
 
-impl Reading {
-    /// Namespace and name of the region, and its UID.
-    pub fn region(&self) -> (&RegionKey, &str) {
-        (&self.user.key, &self.user.uid)
-    }
-
-    /// Resolves when the region is taken away.
-    pub fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
-        ended(self.user.ended.clone())
-    }
-}
-
-impl Reading {
-    /// All was read: so many bytes, with this digest.
-    pub fn complete(&self, bytes: u64, digest: String) {
-        self.user.complete(bytes, digest);
-    }
-}
-
-impl Writing {
-    /// Resolves when the region is taken away.
-    pub fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
-        ended(self.user.ended.clone())
-    }
-
-    /// Name of the region.
-    pub fn name(&self) -> &str {
-        &self.user.key.1
-    }
-
-    /// Namespace and name of the region, and its UID.
-    pub fn region(&self) -> (&RegionKey, &str) {
-        (&self.user.key, &self.user.uid)
-    }
-
-    /// So many bytes with this digest were written and verified: from now on they are the region's content.
-    ///
-    /// # Errors
-    /// Why the region was taken away.
-    pub fn complete(&self, bytes: u64, digest: String) -> Result<(), Failure> {
-        let User { table, key, job, ended, .. } = &*self.user;
-        let mut entries = table.lock();
-        if let Some(failure) = ended.borrow().clone() {
-            return Err(failure);
-        }
-        if let Some(entry) = entries.get_mut(key).filter(|entry| self.user.uses(entry)) {
-            let time = jiff::Timestamp::now();
-            entry.content = Some(Content { bytes, digest: digest.clone(), job: job.clone(), time });
-        }
-        drop(entries);
-        self.user.complete(bytes, digest);
-        Ok(())
-    }
-}
-
-async fn ended(mut ended: watch::Receiver<Option<Failure>>) -> Failure {
-    match ended.wait_for(Option::is_some).await.as_deref() {
-        Ok(Some(failure)) => failure.clone(),
-        // The table is gone, and with it the agent.
-        _ => Failure::new(Reason::AgentRestarted, "the agent is ending"),
-    }
-}
-
-impl User {
-    /// Whether it is this one's. One put there since, even under the same UID, is not.
-    fn uses(&self, entry: &Entry) -> bool {
-        entry.ended.subscribe().same_channel(&self.ended)
-    }
-
-    fn outcome(&self) -> MutexGuard<'_, Option<(u64, String)>> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn complete(&self, bytes: u64, digest: String) {
-        *self.outcome() = Some((bytes, digest));
-    }
-}
-
-impl Drop for User {
-    fn drop(&mut self) {
-        if let Some(holder) = &self.holder {
-            let (bytes, digest) = self.outcome().take().unzip();
-            let (region, job) = (self.key.1.clone(), self.job.clone());
-            let (wrote, succeeded) = (self.writes, bytes.is_some());
-            holder.tell(FromAgent::Finished { region, job, wrote, succeeded, bytes, digest });
-        }
-        let mut entries = self.table.lock();
-        if let Some(entry) = entries.get_mut(&self.key).filter(|entry| self.uses(entry)) {
-            match self.writes {
-                true => entry.writing = false,
-                false => entry.readers = entry.readers.saturating_sub(1),
-            }
-        }
-        drop(entries);
-        self.table.changed.send_replace(());
-    }
-}
+#[cfg(test)]
+mod tests;
