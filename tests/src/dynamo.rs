@@ -17,6 +17,18 @@ use crate::{
 impl Cluster {
     /// Starts `dynamo_memory.py` for a region: `verb` is `readable` or `writable`. Its files are in a directory of the test.
     pub fn dynamo(&self, place: &Sockets, verb: &str, region: &str, bytes: u64) -> Result<Program> {
+        self.dynamo_script(place, "examples/external-memory/dynamo_memory.py", verb, region, bytes)
+    }
+
+    /// The same with another script of this repository.
+    pub fn dynamo_script(
+        &self,
+        place: &Sockets,
+        script: &str,
+        verb: &str,
+        region: &str,
+        bytes: u64,
+    ) -> Result<Program> {
         let pod = format!("dynamo-{region}");
         self.make_pod(&pod, "a")?;
         self.allow_status_patches()?;
@@ -33,7 +45,7 @@ impl Cluster {
             .with_context(|| format!("{}: run `cargo xtask tools`", module.display()))?;
         let mut command = Command::new("python3");
         // Nothing that the host has installed gets in the way.
-        command.args(["-S", "-B"]).arg(root.join("examples/external-memory/dynamo_memory.py"));
+        command.args(["-S", "-B"]).arg(root.join(script));
         command.args([verb, region, &bytes.to_string()]);
         for (name, _) in std::env::vars_os() {
             let changes_it = |name: &str| ["PYTHON", "UCX_", "NIXL_"].iter().any(|it| name.starts_with(it));
@@ -42,7 +54,8 @@ impl Cluster {
             }
         }
         let standins = root.join("connect/tests/interop/standins");
-        command.env("PYTHONPATH", std::env::join_paths([module, standins])?);
+        let example = root.join("examples/external-memory");
+        command.env("PYTHONPATH", std::env::join_paths([module, standins, example])?);
         command
             .env("UCX_NET_DEVICES", "lo")
             .env("UCX_ERROR_SIGNALS", "")

@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use anyhow::{Context, Result, ensure};
 use nixl_transfer_tests::{
     Cluster, Setup,
-    data::write_file,
+    data::{assert_same_content, write_file},
     jobs::condition_of,
     regions::{file, held_by_agent, job, memory, region},
     workloads::Sockets,
@@ -34,7 +34,7 @@ fn sha256(cluster: &Cluster, node: &str, path: &str) -> Result<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dynamo_worker_is_written_to_and_told_when_all_is_there() -> Result<()> {
     let place = Sockets::new()?;
-    let cluster = Setup::nodes(&["a", "b"]).start().await?;
+    let cluster = Setup::nodes(&["a", "b", "c"]).start().await?;
     write_file(&cluster.path("a", "file"), LENGTH, 1)?;
     cluster.apply(&external("worker", "b"))?;
     let why = cluster.wait_region_unready("worker", "RegionNotReady", SOON).await?;
@@ -44,8 +44,10 @@ async fn a_dynamo_worker_is_written_to_and_told_when_all_is_there() -> Result<()
     let status = cluster.wait_region_ready("worker", SOON).await?.status.context("a status")?;
     ensure!((status.size, status.device.as_deref()) == (Some(i64::try_from(LENGTH)?), Some("cpu")));
 
-    cluster.apply(&job("into", file("a", "file"), &[memory("worker")]))?;
+    // A chain goes through its node.
+    cluster.apply(&job("into", file("a", "file"), &[memory("worker"), file("c", "copy")]))?;
     cluster.wait_complete("into", SOON).await?;
+    assert_same_content(&cluster.path("a", "file"), &cluster.path("c", "copy"))?;
     let said = python.line_with("complete", SOON)?;
     ensure!(said == format!("complete {}", sha256(&cluster, "a", "file")?), "{said}");
     python.wait(SOON)?;
@@ -66,7 +68,7 @@ async fn a_dynamo_worker_is_written_to_and_told_when_all_is_there() -> Result<()
     let (reason, message) = cluster.wait_failed("too-short", SOON).await?;
     ensure!(reason == "LengthMismatch", "{reason}: {message}");
     cluster.wait_region_ready("worker", SOON).await?;
-    cluster.assert_nothing_left(&["a", "b"], SOON).await
+    cluster.assert_nothing_left(&["a", "b", "c"], SOON).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,4 +115,25 @@ async fn a_dynamo_worker_is_read_into_a_file_and_into_memory() -> Result<()> {
     cluster.wait_complete("back", SOON).await?;
     ensure!(fs::read(cluster.path("a", "back"))? == pattern(LENGTH));
     cluster.assert_nothing_left(&["a", "b"], SOON).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_writes_its_memory_meanwhile_is_found_out_and_not_told() -> Result<()> {
+    let place = Sockets::new()?;
+    let cluster = Setup::nodes(&["a"]).start().await?;
+    write_file(&cluster.path("a", "file"), LENGTH, 1)?;
+    cluster.apply(&external("worker", "a"))?;
+    let script = "tests/python/scribbling_worker.py";
+    let python = cluster.dynamo_script(&place, script, "writable", "worker", LENGTH)?;
+    python.line_with("published", SOON)?;
+    cluster.wait_region_ready("worker", SOON).await?;
+    let mut into = job("into", file("a", "file"), &[memory("worker")]);
+    into["spec"]["backoffLimit"] = json!(0);
+    cluster.apply(&into)?;
+    let (reason, message) = cluster.wait_failed("into", SOON).await?;
+    ensure!(reason == "BackoffLimitExceeded" && message.contains("IntegrityError"), "{reason}: {message}");
+    // What it offers has not served, and it still waits.
+    cluster.wait_region_ready("worker", SOON).await?;
+    ensure!(python.line(Duration::from_millis(500)).is_err(), "it was told that all is well");
+    cluster.assert_nothing_left(&["a"], SOON).await
 }

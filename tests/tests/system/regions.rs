@@ -45,6 +45,13 @@ async fn bytes_go_from_files_to_memory_from_memory_to_memory_and_back_to_files()
     for destination in &status.destinations {
         ensure!(destination.digest.as_ref() == Some(&digest), "{destination:?}");
     }
+    // Again, proven otherwise, and read back.
+    let mut proven = job("proven", memory("on-a"), &[memory("on-b"), memory("on-c")]);
+    proven["spec"]["integrity"] = json!({"algorithm": "BLAKE3", "readBack": true});
+    cluster.apply(&proven)?;
+    cluster.wait_complete("proven", SOON).await?;
+    cluster.apply(&job("out-again", memory("on-a"), &[memory("on-b"), memory("on-c")]))?;
+    cluster.wait_complete("out-again", SOON).await?;
     ensure!(status.source.context("a source")?.node == "a");
     for region in ["on-b", "on-c"] {
         let filled = cluster.wait_region(region, SOON, "filled", |region| content(region).is_some()).await?;
