@@ -123,3 +123,49 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_of_another_algorithm_or_none_is_refused() {
+        let offer = |digest: Option<&str>| Offer {
+            metadata: String::new(),
+            id: String::new(),
+            bytes: 1,
+            device: "cpu".into(),
+            is_read: true,
+            digest: digest.map(str::to_owned),
+        };
+        let crc = "crc64nvme:00112233445566ff";
+        assert_eq!(offer(None).expected(Algorithm::Xxh3), Ok(None));
+        assert_eq!(
+            offer(Some(crc)).expected(Algorithm::Crc64Nvme),
+            Ok(Some(vec![0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0xff]))
+        );
+        for (said, algorithm) in
+            [(crc, Algorithm::Xxh3), ("xxh3:00", Algorithm::Xxh3), ("", Algorithm::Blake3)]
+        {
+            let refusal = offer(Some(said)).expected(algorithm).unwrap_err();
+            assert_eq!(refusal.reason, Reason::InvalidSpec);
+            assert!(refusal.message.contains("spec.external.digest"), "{}", refusal.message);
+        }
+    }
+
+    #[test]
+    fn what_a_workload_writes_is_checked_before_anybody_uses_it() {
+        for text in [
+            "",
+            "{}",
+            "null",
+            "\u{0}",
+            "[1]",
+            r#"{"descriptors":[],"nixl_metadata":"b64:","notification_key":"k","operation_kind":1}"#,
+        ] {
+            let failure = Offer::parse(text, None).unwrap_err();
+            assert_eq!(failure.reason, Reason::MetadataMalformed, "{text}");
+            assert!(failure.message.starts_with("status.rdmaMetadata: "), "{}", failure.message);
+        }
+    }
+}

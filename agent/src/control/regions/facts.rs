@@ -80,3 +80,81 @@ fn content(content: &Content) -> RegionContent {
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use nixl_transfer_crds::condition::find;
+    use serde_json::json;
+
+    use super::*;
+
+    fn region(held: serde_json::Value) -> MemoryRegion {
+        let mut spec = held;
+        spec["node"] = json!({"name": "a"});
+        serde_json::from_value(json!({
+            "apiVersion": "nixl-transfer.io/v1alpha1", "kind": "MemoryRegion",
+            "metadata": {"name": "r", "namespace": "ml", "uid": "u", "generation": 3},
+            "spec": spec,
+            "status": {"rdmaMetadata": "the workload's", "consumed": "older", "size": 7, "instance": "older"},
+        }))
+        .unwrap()
+    }
+
+    fn shown(uid: &str) -> Shown {
+        let content = Content {
+            bytes: 60,
+            digest: "xxh3:0".into(),
+            job: "j".into(),
+            time: Timestamp::from_millisecond(1_500).unwrap(),
+        };
+        let (uid, device) = (uid.to_owned(), "cpu".to_owned());
+        Shown { uid, bytes: 100, device, offer: None, content: Some(content), pod: None }
+    }
+
+    fn ready(status: &MemoryRegionStatus) -> (String, String) {
+        let ready = find(&status.conditions, READY).unwrap();
+        assert_eq!(ready.observed_generation, Some(3));
+        (ready.status.clone(), ready.reason.clone())
+    }
+
+    #[test]
+    fn what_is_held_is_ready_and_else_it_is_said_what_is_waited_for() {
+        let agents = region(json!({"agent": {"size": "100"}}));
+        let trouble = Failure::new(Reason::NoSuchDevice, "cuda:9");
+        let said = |region: &MemoryRegion, shown: Option<&Shown>, trouble: Option<&Failure>, ending| {
+            status(region, "i", shown, trouble, None, ending, Timestamp::UNIX_EPOCH)
+        };
+        let held = said(&agents, Some(&shown("u")), None, false);
+        assert_eq!(ready(&held), ("True".into(), "Succeeded".into()));
+        assert_eq!(
+            (held.size, held.device.as_deref(), held.instance.as_deref()),
+            (Some(100), Some("cpu"), Some("i"))
+        );
+        let content = held.content.unwrap();
+        assert_eq!(
+            (content.bytes, content.time.0.as_second()),
+            (60, 1),
+            "whole seconds, as the API server keeps them"
+        );
+        for (shown, trouble, ending, reason) in [
+            (None, None, false, "RegionNotReady"),
+            (Some(&shown("another")), None, false, "RegionNotReady"),
+            (None, Some(&trouble), false, "NoSuchDevice"),
+            (Some(&shown("u")), None, true, "RegionNotReady"),
+        ] {
+            let status = said(&agents, shown, trouble, ending);
+            assert_eq!(ready(&status), ("False".into(), reason.into()));
+            assert_eq!((status.size, status.content), (None, None), "nothing of an earlier instance stays");
+            assert_eq!(
+                status.rdma_metadata.as_deref(),
+                Some("the workload's"),
+                "which is not ours to remove"
+            );
+        }
+        for (held, word) in [("agent", "allocated"), ("workload", "no pod"), ("external", "rdmaMetadata")] {
+            let spec = json!({held: if held == "agent" { json!({"size": "1"}) } else { json!({}) }});
+            let status = said(&region(spec), None, None, false);
+            assert!(find(&status.conditions, READY).unwrap().message.contains(word), "{held}");
+        }
+    }
+}
