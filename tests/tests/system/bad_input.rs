@@ -20,7 +20,27 @@ const REFUSED_BY_THE_API_SERVER: &[Case] = &[
     (
         "no kind of source",
         |job| drop(job["spec"]["source"].as_object_mut().unwrap().remove("volume")),
-        &["spec.source.volume", "Required"],
+        &["spec.source:", "exactly one of volume and memory"],
+    ),
+    (
+        "two kinds of source",
+        |job| job["spec"]["source"]["memory"] = json!({"name": "kv"}),
+        &["spec.source:", "exactly one of volume and memory"],
+    ),
+    (
+        "two kinds of destination",
+        |job| job["spec"]["destinations"][0]["memory"] = json!({"name": "kv"}),
+        &["spec.destinations[0]:", "exactly one of volume and memory"],
+    ),
+    (
+        "a volume without a node",
+        |job| drop(job["spec"]["destinations"][0].as_object_mut().unwrap().remove("node")),
+        &["spec.destinations[0]:", "a volume needs a node"],
+    ),
+    (
+        "memory without a name",
+        |job| job["spec"]["source"] = json!({"memory": {}}),
+        &["spec.source.memory.name", "Required"],
     ),
     ("no destination", |job| job["spec"]["destinations"] = json!([]), &["spec.destinations", "at least 1"]),
     (

@@ -2,6 +2,7 @@
 //! tests that move bytes run beside each other.
 
 mod bad_input;
+mod bad_regions;
 mod bounds;
 mod chains;
 mod external;

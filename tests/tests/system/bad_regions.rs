@@ -1,0 +1,83 @@
+//! Wrong MemoryRegions, through the real API server: who refuses them, and with which words.
+
+use anyhow::{Result, ensure};
+use nixl_transfer_tests::{Setup, regions::held_by_agent};
+use serde_json::{Value, json};
+
+/// A change to a good region, and what the user must read.
+type Case = (&'static str, fn(&mut Value), &'static [&'static str]);
+
+const REFUSED_BY_THE_API_SERVER: &[Case] = &[
+    (
+        "nobody's memory",
+        |spec| drop(spec.as_object_mut().unwrap().remove("agent")),
+        &["exactly one of agent"],
+    ),
+    (
+        "two kinds",
+        |spec| spec["workload"] = json!({}),
+        &["spec:", "exactly one of agent, workload and external"],
+    ),
+    ("no node", |spec| drop(spec.as_object_mut().unwrap().remove("node")), &["spec.node", "Required"]),
+    ("no size", |spec| spec["agent"] = json!({}), &["spec.agent.size", "Required"]),
+    ("nothing", |spec| spec["agent"]["size"] = json!(0), &["spec.agent.size", "from 1 to 16Ti"]),
+    ("less than nothing", |spec| spec["agent"]["size"] = json!("-1"), &["spec.agent.size", "from 1 to 16Ti"]),
+    ("too much", |spec| spec["agent"]["size"] = json!("17Ti"), &["spec.agent.size", "from 1 to 16Ti"]),
+    ("a part of a byte", |spec| spec["agent"]["size"] = json!("0.5"), &["spec.agent.size", "from 1 to 16Ti"]),
+    ("no quantity", |spec| spec["agent"]["size"] = json!("5 apples"), &["spec.agent.size", "from 1 to 16Ti"]),
+    ("no device", |spec| spec["agent"]["device"] = json!("gpu0"), &["spec.agent.device", "cuda"]),
+    ("no access", |spec| spec["access"] = json!("All"), &["spec.access", "Readable", "ReadWrite"]),
+    (
+        "no digest",
+        |spec| {
+            spec.as_object_mut().unwrap().remove("agent");
+            spec["external"] = json!({"digest": "md5:00"});
+        },
+        &["spec.external.digest", "xxh3"],
+    ),
+    ("unknown field", |spec| spec["agent"]["sise"] = json!("1Gi"), &["unknown field \"spec.agent.sise\""]),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_refuses_wrong_regions_with_the_field_and_the_remedy() -> Result<()> {
+    let cluster = Setup::nodes(&[]).without_operator().start().await?;
+    let good = held_by_agent("good", "a", 4096);
+    cluster.apply(&good)?;
+    ensure!(cluster.apply(&good)?.contains("unchanged"));
+    let mut cases: Vec<(String, Value, &[&str])> = Vec::new();
+    for (what, change, words) in REFUSED_BY_THE_API_SERVER {
+        let mut region = good.clone();
+        region["metadata"]["name"] = json!("bad");
+        change(&mut region["spec"]);
+        cases.push(((*what).to_owned(), region, words));
+    }
+    // What cannot change once it is there.
+    let mut moved = good.clone();
+    moved["spec"]["node"]["name"] = json!("b");
+    cases.push(("moved".into(), moved, &["node is immutable"]));
+    let mut other = good.clone();
+    other["spec"] = json!({"node": {"name": "a"}, "workload": {}});
+    cases.push(("of somebody else".into(), other, &["whose memory it is cannot change"]));
+    let mut wrong = Vec::new();
+    for (what, region, words) in cases {
+        let replaced = ["replace", "-f", "-"];
+        let answer = match region["metadata"]["name"].as_str() {
+            Some("good") => cluster.plane.admin().run_with_input(&replaced, Some(&region.to_string())),
+            _ => cluster.apply(&region),
+        };
+        match answer {
+            Ok(_) => wrong.push(format!("{what}: was accepted")),
+            Err(error) => {
+                let message = format!("{error:#}");
+                if let Some(missing) = words.iter().find(|word| !message.contains(**word)) {
+                    wrong.push(format!("{what}: no {missing:?} in {message}"));
+                }
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let mut resized = good;
+    resized["spec"]["agent"]["size"] = json!("8Ki");
+    cluster.apply(&resized)?;
+    Ok(())
+}
