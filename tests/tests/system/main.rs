@@ -7,6 +7,7 @@ mod chains;
 mod faults;
 mod inventory;
 mod main_job;
+mod network;
 mod operations;
 mod refusals;
 mod regions;
