@@ -2,6 +2,7 @@
 //! words from closed lists; names of jobs are none.
 
 mod devices;
+mod medium;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use prometheus::{
 
 use crate::devices::Nic;
 use devices::DeviceMetrics;
+pub use medium::Medium;
 
 /// All metrics of one agent.
 #[derive(Clone, Debug)]
@@ -32,32 +34,6 @@ pub struct Metrics {
     api_writes: IntCounterVec,
     fenced: IntGauge,
     devices: DeviceMetrics,
-}
-
-/// What this node's end of a hop is.
-#[derive(Clone, Copy, Debug)]
-pub enum Medium {
-    /// Files of a volume.
-    File,
-    /// A memory region.
-    Memory,
-    /// The slots of a chain's node: what it sends on it has just received.
-    Slots,
-}
-
-impl Medium {
-    /// Of something that is memory, or not.
-    pub fn of(is_memory: bool) -> Self {
-        if is_memory { Self::Memory } else { Self::File }
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::Memory => "memory",
-            Self::Slots => "slots",
-        }
-    }
 }
 
 /// Counts an amount for as long as it lives.

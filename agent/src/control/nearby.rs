@@ -1,7 +1,9 @@
-//! Asks the inventory and the pool for what a hop's network is decided from. Waits, but not long, for their first look.
+//! A hop's network, before and after: asks the inventory and the pool for what it is decided from, waiting not long for their
+//! first look, and puts what was used into the half and the metrics.
 
 use std::{sync::Arc, time::Duration};
 
+use nixl_transfer_crds::task::status::TargetSide;
 use tokio::sync::watch;
 
 use super::{
@@ -11,7 +13,10 @@ use super::{
     staging::Staging,
     workers::NixlFacts,
 };
-use crate::{devices::Devices, protocol::Failure};
+use crate::{
+    devices::Devices,
+    protocol::{Failure, Used},
+};
 
 /// The devices as last seen; `None` before the first look.
 pub type Seen = watch::Receiver<Option<Arc<Devices>>>;
@@ -39,6 +44,20 @@ pub async fn network(hop: &Hop, sends: bool) -> Result<Choice, Failure> {
         tracing::debug!(reason = shortfall.reason.as_str(), %shortfall, "no RDMA from this node");
     }
     Ok(choice)
+}
+
+/// What the worker's UCX moves the bytes with goes into the half, and a first fallback is counted.
+pub fn used(hop: &Hop, half: &mut TargetSide, choice: &Choice, used: &Used) -> Result<(), Failure> {
+    let transport = choice.used(used)?;
+    let fell_back =
+        |half: &TargetSide| half.transport.as_ref().is_some_and(|used| used.fallback_reason.is_some());
+    let before = fell_back(half);
+    if let (false, Some(reason)) = (before, &transport.fallback_reason) {
+        hop.context.metrics.fallback(reason);
+        tracing::info!(reason, network = transport.network, devices = ?transport.devices, "not the best network");
+    }
+    half.transport = Some(transport);
+    Ok(())
 }
 
 async fn devices(context: &HopContext) -> Arc<Devices> {

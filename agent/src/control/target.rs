@@ -30,7 +30,7 @@ use super::{
     workers::{Worker, WorkerEvent},
 };
 use crate::{
-    protocol::{Failure, FromWorker, HopId, StreamOptions, ToWorker, Used, WorkerName},
+    protocol::{Failure, FromWorker, HopId, StreamOptions, ToWorker, WorkerName},
     volume::Keep,
 };
 
@@ -205,20 +205,6 @@ async fn transfer(
     take_in(hop, report, half, worker, received, &choice).await
 }
 
-/// What the worker's UCX moves the bytes with goes into the half, and a first fallback is counted.
-fn uses(hop: &Hop, half: &mut TargetSide, choice: &Choice, used: &Used) -> Result<(), Failure> {
-    let transport = choice.used(used)?;
-    let fell_back =
-        |half: &TargetSide| half.transport.as_ref().is_some_and(|used| used.fallback_reason.is_some());
-    let before = fell_back(half);
-    if let (false, Some(reason)) = (before, &transport.fallback_reason) {
-        hop.context.metrics.fallback(reason);
-        tracing::info!(reason, network = transport.network, devices = ?transport.devices, "not the best network");
-    }
-    half.transport = Some(transport);
-    Ok(())
-}
-
 /// Takes in what the worker hands over until all is committed.
 async fn take_in(
     hop: &Hop,
@@ -238,7 +224,7 @@ async fn take_in(
             Ok(message) => {
                 let message = message?;
                 if let FromWorker::Uses { used, .. } = &message {
-                    uses(hop, half, choice, used)?;
+                    nearby::used(hop, half, choice, used)?;
                 }
                 tokio::task::block_in_place(|| received.take(message, &|| fence.may_commit()))
             }
