@@ -9,7 +9,7 @@ mod pci;
 mod status;
 mod sysfs;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 

@@ -89,7 +89,13 @@ impl Nixl {
         }
         // SAFETY: the session's thread sleeps until it is given a command, and no hop exists before the assignment.
         unsafe { environment::set(variables) };
-        self.session.create_backend().map_err(|error| format!("with {network:?}: {error}"))?;
+        self.session.create_backend().map_err(|error| {
+            format!(
+                "transports {}, devices {}: {error}",
+                network.transports.join(","),
+                network.devices.join(",")
+            )
+        })?;
         let metadata = self.session.agent_metadata().map_err(|error| error.to_string())?;
         let (session, log) = (Arc::clone(&self.session), self.log.clone());
         self.assigned = Some(Arc::new(AssignedAgent { session, metadata, log }));

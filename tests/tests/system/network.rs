@@ -11,10 +11,7 @@ use nixl_transfer_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::operations::metric;
-
-#[path = "../../../agent/tests/fixtures/sysfs/tree.rs"]
-mod tree;
+use crate::{inventory::tree, operations::metric};
 
 const SOON: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;

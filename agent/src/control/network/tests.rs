@@ -5,10 +5,10 @@ use std::fs;
 use nixl_transfer_crds::node::devices::LinkState;
 
 use super::*;
-use crate::{devices, devices::NumaNode, protocol::Used};
-
-#[path = "../../../tests/fixtures/sysfs/tree.rs"]
-mod tree;
+use crate::{
+    devices::{self, NumaNode, tests::tree},
+    protocol::Used,
+};
 
 const REGISTERS: u64 = 256 << 20;
 
