@@ -138,9 +138,13 @@ pub struct NixlConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkConfig {
-    /// Interfaces that data may use. Default: every one that is up, but for the loopback.
+    /// Interfaces that data may use, and RDMA devices (`mlx5_0`); an RDMA device is also named by an interface over it.
+    /// Default: every interface that is up, but for the loopback, and every RDMA device.
     #[serde(default)]
     pub devices: Vec<String>,
+    /// Whether `devices` stood in the file.
+    #[serde(skip)]
+    pub named: bool,
 }
 
 /// A launcher in a container of its own.

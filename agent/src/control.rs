@@ -11,6 +11,7 @@ pub mod inventory;
 pub mod lease;
 pub mod leftovers;
 pub mod metadata;
+pub mod nearby;
 pub mod network;
 pub mod order;
 pub mod receive;
@@ -81,6 +82,8 @@ pub struct HopContext {
     pub source_runs: SourceRuns,
     /// Where the two hops of a relay meet.
     pub relays: Relays,
+    /// Devices of the node, as last seen.
+    pub devices: nearby::Seen,
     /// Digests of files that were read before.
     pub remembered: Arc<Remembered>,
     /// Staging memory.

@@ -3,17 +3,19 @@
 
 mod distance;
 mod nics;
+mod numa;
 mod nvml;
 mod pci;
 mod status;
 mod sysfs;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 
 pub use distance::{Distance, distance, nearest};
 pub use nics::Nic;
+pub use numa::NumaNode;
 pub use nvml::{Absent, Gpu, gpus};
 pub use pci::{Address, Place};
 pub use status::{Shown, kept, shown};
@@ -34,6 +36,8 @@ pub struct Devices {
     pub nics: Vec<Nic>,
     /// NVIDIA GPUs by their PCI class, sorted by address. What they are only NVML knows.
     pub displays: Vec<Place>,
+    /// NUMA nodes, by number.
+    pub numa: Vec<NumaNode>,
     /// Data Direct functions, sorted by address.
     pub data_direct: Vec<Place>,
     /// A module that lets NICs register GPU memory is loaded. Neither proof nor disproof: dma-buf needs none.
@@ -56,6 +60,7 @@ pub fn look(root: &Path) -> Devices {
     };
     Devices {
         nics: nics::nics(&sysfs),
+        numa: numa::nodes(&sysfs),
         displays: places(&|function| function.vendor == NVIDIA && DISPLAY.contains(&(function.class >> 8))),
         data_direct: places(&|function| (function.vendor, function.device) == DATA_DIRECT),
         peer_memory_module: sysfs.exists("module/nvidia_peermem".as_ref())

@@ -2,17 +2,19 @@
 //! words from closed lists; names of jobs are none.
 
 mod devices;
+mod medium;
 
 use std::time::Duration;
 
 use nixl_transfer_crds::node::devices::GpuStatus;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::devices::Nic;
 use devices::DeviceMetrics;
+pub use medium::Medium;
 
 /// All metrics of one agent.
 #[derive(Clone, Debug)]
@@ -23,6 +25,10 @@ pub struct Metrics {
     stages: HistogramVec,
     verify_failures: IntCounter,
     registered: IntGauge,
+    in_flight: IntGauge,
+    throughput: Histogram,
+    retries: IntCounterVec,
+    fallbacks: IntCounterVec,
     workers: IntGaugeVec,
     workers_lost: IntCounterVec,
     api_writes: IntCounterVec,
@@ -35,6 +41,14 @@ pub struct Metrics {
 pub struct Held {
     gauge: IntGauge,
     amount: i64,
+}
+
+impl Held {
+    fn new(gauge: &IntGauge, bytes: u64) -> Self {
+        let amount = i64::try_from(bytes).unwrap_or(i64::MAX);
+        gauge.add(amount);
+        Self { gauge: gauge.clone(), amount }
+    }
 }
 
 impl Drop for Held {
@@ -70,6 +84,28 @@ impl Metrics {
                 "Chunks whose digest differed.",
             ))?,
             registered: IntGauge::with_opts(opts("registered_bytes", "Staging memory of hops under way."))?,
+            in_flight: IntGauge::with_opts(opts(
+                "inflight_bytes",
+                "Most bytes that may be under way now: the slots of the hops that are moving data, at either end.",
+            ))?,
+            throughput: Histogram::with_opts(
+                HistogramOpts::from(opts(
+                    "throughput_bytes_per_second",
+                    "Bytes per second of each hop that was received, over the time in which it moved data.",
+                ))
+                .buckets(prometheus::exponential_buckets(1e6, 4.0, 10)?),
+            )?,
+            retries: IntCounterVec::new(
+                opts(
+                    "retries_total",
+                    "Failures of this node's sides of hops that another attempt can follow.",
+                ),
+                &["reason"],
+            )?,
+            fallbacks: IntCounterVec::new(
+                opts("fallbacks_total", "Hops received over another network than the best, by reason."),
+                &["reason"],
+            )?,
             workers: IntGaugeVec::new(opts("workers", "Worker processes by state."), &["state"])?,
             workers_lost: IntCounterVec::new(
                 opts("workers_lost_total", "Worker processes that ended without being asked to, by cause."),
@@ -83,13 +119,17 @@ impl Metrics {
         };
         let build = IntGaugeVec::new(opts("build_info", "Version of this program."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let all: [Box<dyn prometheus::core::Collector>; 10] = [
+        let all: [Box<dyn prometheus::core::Collector>; 14] = [
             Box::new(build),
             Box::new(metrics.bytes.clone()),
             Box::new(metrics.files.clone()),
             Box::new(metrics.stages.clone()),
             Box::new(metrics.verify_failures.clone()),
             Box::new(metrics.registered.clone()),
+            Box::new(metrics.in_flight.clone()),
+            Box::new(metrics.throughput.clone()),
+            Box::new(metrics.retries.clone()),
+            Box::new(metrics.fallbacks.clone()),
             Box::new(metrics.workers.clone()),
             Box::new(metrics.workers_lost.clone()),
             Box::new(metrics.api_writes.clone()),
@@ -102,8 +142,8 @@ impl Metrics {
     }
 
     /// Bytes of file content that a hop of that namespace has moved; `direction` is `sent` or `received`.
-    pub fn bytes(&self, namespace: &str, direction: &str, count: u64) {
-        self.bytes.with_label_values(&[namespace, "UCX", direction, "file"]).inc_by(count);
+    pub fn bytes(&self, namespace: &str, direction: &str, medium: Medium, count: u64) {
+        self.bytes.with_label_values(&[namespace, "UCX", direction, medium.label()]).inc_by(count);
     }
 
     /// Files that receiving is done with; `result` is `committed` or `skipped`.
@@ -123,9 +163,29 @@ impl Metrics {
 
     /// Staging memory of a hop, counted until the guard is dropped.
     pub fn registered(&self, bytes: u64) -> Held {
-        let amount = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.registered.add(amount);
-        Held { gauge: self.registered.clone(), amount }
+        Held::new(&self.registered, bytes)
+    }
+
+    /// Slots of a hop that moves data, counted until the guard is dropped.
+    pub fn in_flight(&self, bytes: u64) -> Held {
+        Held::new(&self.in_flight, bytes)
+    }
+
+    /// A hop was received: so many bytes in that time.
+    pub fn throughput(&self, bytes: u64, took: Duration) {
+        if bytes > 0 && !took.is_zero() {
+            self.throughput.observe(bytes as f64 / took.as_secs_f64());
+        }
+    }
+
+    /// A side of a hop failed, and another attempt can follow.
+    pub fn retry(&self, reason: &str) {
+        self.retries.with_label_values(&[reason]).inc();
+    }
+
+    /// A hop goes over another network than the best.
+    pub fn fallback(&self, reason: &str) {
+        self.fallbacks.with_label_values(&[reason]).inc();
     }
 
     /// How many workers are in a state: `starting`, `warm`, `taken`, `ending`.
@@ -168,13 +228,30 @@ mod tests {
     #[test]
     fn what_is_counted_is_shown_and_guards_give_back() {
         let metrics = Metrics::new().unwrap();
-        metrics.bytes("team", "sent", 7);
+        metrics.bytes("team", "sent", Medium::File, 7);
+        metrics.bytes("team", "sent", Medium::Memory, 5);
+        metrics.fallback("LinkDown");
+        metrics.throughput(100 << 20, Duration::from_secs(2));
+        metrics.throughput(0, Duration::from_secs(2));
+        metrics.throughput(7, Duration::ZERO);
+        let moving = metrics.in_flight(64);
         let held = metrics.registered(4096);
         let shown = metrics.render().unwrap();
         let row =
             r#"nixl_transfer_bytes_total{backend="UCX",direction="sent",medium="file",namespace="team"} 7"#;
         assert!(shown.contains(row), "{shown}");
         assert!(shown.contains("nixl_transfer_registered_bytes 4096"), "{shown}");
+        for row in [
+            r#"nixl_transfer_bytes_total{backend="UCX",direction="sent",medium="memory",namespace="team"} 5"#,
+            r#"nixl_transfer_fallbacks_total{reason="LinkDown"} 1"#,
+            "nixl_transfer_throughput_bytes_per_second_sum 52428800\n",
+            "nixl_transfer_throughput_bytes_per_second_count 1\n",
+            "nixl_transfer_inflight_bytes 64\n",
+        ] {
+            assert!(shown.contains(row), "{row}: {shown}");
+        }
+        drop(moving);
+        assert!(metrics.render().unwrap().contains("nixl_transfer_inflight_bytes 0"));
         drop(held);
         assert!(metrics.render().unwrap().contains("nixl_transfer_registered_bytes 0"));
     }

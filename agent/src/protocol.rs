@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use entry::{Entry, Totals};
 
 /// Version of these messages; a launcher and workers of another version are refused.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// Descriptors that one message may carry (the kernel's limit is 253).
 pub const MAX_DESCRIPTORS: usize = 128;
@@ -109,10 +109,13 @@ pub enum FromWorker {
     Pong { sequence: u64 },
     /// Answer to `Load`.
     Ready { nixl_version: String, backends: Vec<BackendFacts>, memlock: Option<u64> },
-    /// NIXL could not be loaded; the worker exits.
+    /// NIXL could not be loaded, or did not take the network; the worker exits.
     NotReady { message: String },
     /// Answer to `OpenSource` (agent metadata) or `OpenTarget` (RdmaMetadata).
     Prepared { hop: HopId, metadata: String },
+    /// Target only: what UCX moves this hop's bytes with, by its own words. Said once the other side is connected, and
+    /// again if it changes.
+    Uses { hop: HopId, used: Used },
     /// What a hop has moved so far; sent at most once a second and only when it changed.
     Progress { hop: HopId, counters: Counters },
     /// Source only: it is done with the regular files below this index of the manifest. The digests are of files that
@@ -165,6 +168,17 @@ pub struct Network {
     /// UCX transports that are allowed, for example `tcp`.
     pub transports: Vec<String>,
     /// Network devices by name; empty lets UCX choose.
+    pub devices: Vec<String>,
+    /// Processors that the worker runs on: those near its devices. Empty lets the kernel choose.
+    pub cpus: Vec<u32>,
+}
+
+/// What UCX moves bytes with, in its own names; both empty when it has said nothing that is understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Transports, for example `tcp`, `cma`, `rc_mlx5`.
+    pub transports: Vec<String>,
+    /// Network devices, for example `eth0`, `mlx5_0:1`; memory is none.
     pub devices: Vec<String>,
 }
 

@@ -100,6 +100,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         let identity = Identity::new(client.clone(), &config.node_name);
         tasks.spawn(listener.serve(identity, desk, config.node_name.clone(), stopped.clone()));
     }
+    let (see, devices) = watch::channel(None);
     let inventory = Inventory {
         api: Api::all(client.clone()),
         config: config.clone(),
@@ -110,6 +111,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         memory: budget,
         fence: fence.clone(),
         metrics: metrics.clone(),
+        devices: see,
     };
     tasks.spawn(inventory.keep(hops_stopped.clone()));
     let watches = Arc::new(WatchHealth::default());
@@ -142,6 +144,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         consumed,
         locks: DestinationLocks::default(),
         relays: control::relays::Relays::default(),
+        devices,
         remembered: Arc::default(),
         workers,
         fence: fence.clone(),
@@ -268,6 +271,7 @@ fn open_volumes(config: &Config) -> (BTreeMap<String, Arc<Volume>>, Vec<String>)
 
 /// Without named devices all that are up but the loopback: on one host UCX would stripe over it too.
 fn with_devices(mut config: Config) -> anyhow::Result<Config> {
+    config.network.named = !config.network.devices.is_empty();
     if config.network.devices.is_empty() {
         config.network.devices =
             interfaces::up(Path::new("/")).context("network.devices: cannot be found out")?;

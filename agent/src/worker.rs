@@ -8,12 +8,14 @@ mod failures;
 mod hop;
 mod nixl;
 mod outbox;
+mod placement;
 mod progress;
 mod relay;
 mod signs;
 mod source;
 mod target;
 mod trouble;
+mod ucx;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

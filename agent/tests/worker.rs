@@ -7,6 +7,8 @@ mod chain;
 mod conductor;
 #[path = "worker/faulty.rs"]
 mod faulty;
+#[path = "worker/network.rs"]
+mod network;
 #[path = "worker/process.rs"]
 mod process;
 #[path = "worker/resume.rs"]
@@ -221,6 +223,7 @@ fn a_hop_that_is_closed_leaves_the_workers_other_hop_alone() -> Outcome {
     let large = File::open(from.path().join("large"))?;
     let files = ToWorker::Files { hop: stuck, files: to_read(&[1]) };
     conductor.source.say_with(&files, &[std::os::fd::AsFd::as_fd(&large)])?;
+    assert!(matches!(second.next()?, FromWorker::Uses { .. }));
     assert!(matches!(second.next()?, FromWorker::Manifest { .. }));
     conductor.source.say(&ToWorker::Close { hop: stuck })?;
     conductor.run()?;

@@ -78,7 +78,8 @@ impl Running {
     }
 
     async fn take(&self) -> Worker {
-        let network = Network { transports: vec!["tcp".into()], devices: vec!["lo".into()] };
+        let network =
+            Network { transports: vec!["tcp".into()], devices: vec!["lo".into()], cpus: Vec::new() };
         timeout(SOON, self.workers.take(&network)).await.unwrap().unwrap()
     }
 
@@ -204,7 +205,7 @@ async fn a_missing_library_is_said_and_nobody_waits_for_it() {
     let pool = Running::start(1, PathBuf::from("/nowhere/libnixl_capi.so"));
     let NixlFacts::Unusable(message) = pool.facts().await else { panic!("there is no NIXL there") };
     assert!(message.contains("/nowhere/libnixl_capi.so"), "{message}");
-    let network = Network { transports: vec!["tcp".into()], devices: Vec::new() };
+    let network = Network { transports: vec!["tcp".into()], devices: Vec::new(), cpus: Vec::new() };
     let failure = timeout(SOON, pool.workers.take(&network)).await.unwrap().unwrap_err();
     assert!(failure.message.contains("/nowhere/libnixl_capi.so"), "{failure}");
     pool.end().await;

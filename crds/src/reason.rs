@@ -145,8 +145,8 @@ reasons! {
         "Give a digest, or compare by other means.";
     NoRdmaDevice, Fallback, "A node has no active RDMA device; TCP was used.",
         "Nothing, or give the nodes RDMA.";
-    NoCommonBackend, Fallback, "The preferred backend is missing on one side.",
-        "Install it on both nodes.";
+    NoCommonBackend, Fallback, "The preferred backend or network is missing on one side, or could not be used.",
+        "Give it to both nodes; an agent's log has what UCX says.";
     MemlockTooSmall, Fallback, "The limit for locked memory is too small for RDMA.",
         "Raise the container runtime's memlock limit.";
     LinkDown, Fallback, "The RDMA port is down.",

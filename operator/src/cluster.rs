@@ -6,7 +6,7 @@ mod region;
 use std::collections::BTreeMap;
 
 use kube::core::{Selector, SelectorExt};
-use nixl_transfer_crds::node::{TransferNode, VolumeStatus};
+use nixl_transfer_crds::node::{TransferNode, VolumeStatus, devices::LinkState};
 pub use region::RegionView;
 
 /// Slots of an agent that reports none.
@@ -50,6 +50,8 @@ pub struct AgentView {
     pub unready: Option<String>,
     /// Hops that may run at once.
     pub slots: u32,
+    /// Whether a port of an RDMA device is active.
+    pub rdma: bool,
     /// Published volumes by name.
     pub volumes: BTreeMap<String, VolumeView>,
 }
@@ -79,6 +81,7 @@ impl AgentView {
         };
         Self {
             instance: status.instance,
+            rdma: status.nics.iter().any(|nic| nic.port.is_some() && nic.state == LinkState::Active),
             unready,
             slots: status
                 .slots

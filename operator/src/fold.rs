@@ -1,7 +1,9 @@
 //! From the hops to what people read: counts, sums, rates, one entry per node, phase and message. Pure. When a write is
-//! due is in `fold::due`.
+//! due is in `fold::due`,
+//! what is said of the network beside that in `fold::fallback`.
 
 pub mod due;
+pub mod fallback;
 
 use std::collections::BTreeSet;
 
@@ -143,7 +145,7 @@ fn transport(hops: &[Wanted<'_>], was_chain: bool) -> Option<TransportUsed> {
         devices: Vec::new(),
         direction: Some("Write".into()),
         fan_out: Some(if was_chain || hops.iter().any(chained) { CHAIN } else { "Direct" }.into()),
-        fallback_reason: used.iter().find_map(|used| used.fallback_reason.clone()),
+        fallback_reason: fallback::of_all(&used),
     })
 }
 

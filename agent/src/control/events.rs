@@ -21,6 +21,7 @@ pub async fn prepared(events: &mut mpsc::Receiver<WorkerEvent>) -> Result<String
         match next(events).await? {
             FromWorker::Prepared { metadata, .. } => return super::metadata::bounded(metadata),
             FromWorker::Failed { failure, .. } => return Err(failure),
+            FromWorker::NotReady { message } => return Err(no_network(&message)),
             _ => {}
         }
     }
@@ -36,6 +37,17 @@ pub async fn lost(events: &mut mpsc::Receiver<WorkerEvent>) -> Failure {
     }
 }
 
+/// What a hop reports when NIXL does not take the network that was decided.
+pub fn no_network(message: &str) -> Failure {
+    Failure::new(
+        Reason::BackendUnavailable,
+        format!(
+            "NIXL has no backend for the network that this node offers: {message}; look at the agent's log for what UCX \
+             says, and whether the launcher's container has the devices (/dev/infiniband)"
+        ),
+    )
+}
+
 /// What a hop reports when its worker is gone.
 pub fn worker_lost(status: &str) -> Failure {
     Failure::new(
@@ -48,6 +60,7 @@ pub fn worker_lost(status: &str) -> Failure {
 pub fn hop_of(message: &FromWorker) -> Option<HopId> {
     match message {
         FromWorker::Prepared { hop, .. }
+        | FromWorker::Uses { hop, .. }
         | FromWorker::Progress { hop, .. }
         | FromWorker::Consumed { hop, .. }
         | FromWorker::Manifest { hop, .. }

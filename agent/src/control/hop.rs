@@ -7,6 +7,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, ResourceExt};
 use nixl_transfer_crds::{
     Algorithm, Quantity, Reason, TransferTask,
+    reason::Class,
     task::{
         Side, SideState,
         status::{Operation, OperationKind, OperationState},
@@ -17,6 +18,7 @@ use tracing::warn;
 
 use super::{HopContext, order, report::Report};
 use crate::{
+    metrics::Metrics,
     protocol::{Failure, StreamOptions},
     volume::{Memory, RunPlace, Volume},
 };
@@ -227,6 +229,15 @@ impl Hop {
 }
 
 impl Ending {
+    /// Counts an end that another attempt can follow.
+    pub fn count(&self, metrics: &Metrics) {
+        if let Ending::Failed(failure) = self
+            && failure.reason.class() == Class::Retryable
+        {
+            metrics.retry(failure.reason.as_str());
+        }
+    }
+
     /// How the end stands in the status: state, the operation's status, reason, message.
     pub fn stands(self, kind: OperationKind) -> (SideState, Operation, Option<String>, Option<String>) {
         let (state, status, reason, message) = match self {

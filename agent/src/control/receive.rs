@@ -12,7 +12,7 @@ use nixl_transfer_crds::{Algorithm, ContentDigest, Reason, task::status::TargetS
 
 use super::{sink::Sink, window};
 use crate::{
-    metrics::Metrics,
+    metrics::{Medium, Metrics},
     protocol::{
         Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, Prefix,
         entry::{Entry, Totals},
@@ -178,6 +178,11 @@ impl Received {
         self.sink.keep(keep);
     }
 
+    /// Bytes that came over the network.
+    pub fn moved(&self) -> u64 {
+        self.counters.bytes.saturating_sub(self.counters.resumed)
+    }
+
     /// Whether progress shall be written now.
     pub fn progress_due(&mut self, every: Duration) -> bool {
         let due = self.changed && self.last_progress.elapsed() >= every;
@@ -202,8 +207,13 @@ impl Received {
         half.files_skipped = number(self.skipped);
         half.chunks_resent = number(self.counters.resent);
         let (bytes, resent, committed, skipped) = self.counted;
-        let received = self.counters.bytes.saturating_sub(self.counters.resumed);
-        metrics.bytes(namespace, "received", received.saturating_sub(bytes));
+        let received = self.moved();
+        metrics.bytes(
+            namespace,
+            "received",
+            Medium::of(self.sink.is_memory()),
+            received.saturating_sub(bytes),
+        );
         metrics.verify_failures(self.counters.resent.saturating_sub(resent));
         metrics.files("committed", self.committed - committed);
         metrics.files("skipped", self.skipped - skipped);

@@ -13,6 +13,7 @@ use super::{
     report::Report,
     source,
 };
+use crate::metrics::Medium;
 use crate::protocol::{Failure, FromWorker, HopId, ToWorker, WorkerName};
 
 /// The second hop of a target's worker.
@@ -81,7 +82,7 @@ async fn phases(
             FromWorker::Failed { failure, .. } => return Err(failure),
             _ => continue,
         };
-        metrics.bytes(&namespace, "sent", counters.bytes.saturating_sub(counted));
+        metrics.bytes(&namespace, "sent", Medium::Slots, counters.bytes.saturating_sub(counted));
         counted = counters.bytes.max(counted);
         if over {
             return Ok(());

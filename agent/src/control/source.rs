@@ -22,16 +22,17 @@ use nixl_transfer_crds::{
 use super::{
     events, external,
     hop::{Ending, Hop},
-    network,
+    nearby,
     order::Order,
     relay,
     report::{Half, Report},
     source_runs::Seat,
-    staging::Share,
+    staging::{Share, Staging},
     supply::Supply,
     window,
 };
 use crate::{
+    metrics::Medium,
     protocol::{
         Failure, FileToRead, FromWorker, MAX_DESCRIPTORS, ToWorker, WorkerName,
         entry::{Entry, EntryKind},
@@ -55,6 +56,7 @@ pub async fn run(hop: Hop, order: Order) {
         None if hop.task.spec.source.relay.is_some() => relay::send(&hop, &report, &mut worker).await,
         None => send(&hop, &report, &mut worker).await,
     };
+    ending.count(&hop.context.metrics);
     let (state, operation, reason, message) = ending.stands(OperationKind::Write);
     if let Some(reason) = &reason {
         tracing::info!(reason, message, "sending side ends");
@@ -101,15 +103,12 @@ async fn phases(
 ) -> Result<(), Failure> {
     let spec = &hop.task.spec;
     let stream = hop.stream()?;
-    let network = network::network(spec, &hop.context.config.network.devices)?;
+    let choice = nearby::network(hop, true).await?;
     let supply = supply(hop, stop_walk)?;
     *staging = Some(hop.context.staging.take(&spec.transport, hop.within_node(), hop.pending()).await?);
-    let network = match supply_is_external(hop) {
-        true => network.within_node_too(),
-        false => network,
-    };
+    let choice = if supply_is_external(hop) { choice.within_node_too() } else { choice };
     let run = (spec.job_ref.uid.clone(), spec.run, hop.within_node());
-    let seat = seat.insert(hop.context.source_runs.sit(run, &network).await?);
+    let seat = seat.insert(hop.context.source_runs.sit(run, &choice.network).await?);
     seat.send(ToWorker::OpenSource { hop: seat.hop, stream }, Vec::new()).await?;
     let supply = supplied.insert(supply.await?);
     let taken_away = supply.ended();
@@ -204,6 +203,8 @@ async fn feed(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure
     }
     let (mut opened, mut consumed, mut reported) = (0, 0, 0);
     let window = window::files();
+    let medium = Medium::of(supply.is_memory());
+    let _moving = hop.context.metrics.in_flight(Staging::need(&hop.task.spec.transport)?);
     loop {
         while opened < files.len() && opened - consumed < window {
             let room = (window - (opened - consumed)).min(MAX_DESCRIPTORS);
@@ -223,12 +224,22 @@ async fn feed(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure
                 });
             }
             FromWorker::Progress { counters, .. } => {
-                hop.context.metrics.bytes(&hop.namespace(), "sent", counters.bytes.saturating_sub(reported));
+                hop.context.metrics.bytes(
+                    &hop.namespace(),
+                    "sent",
+                    medium,
+                    counters.bytes.saturating_sub(reported),
+                );
                 reported = counters.bytes.max(reported);
             }
             FromWorker::Sent { counters, .. } => {
                 supply.sent();
-                hop.context.metrics.bytes(&hop.namespace(), "sent", counters.bytes.saturating_sub(reported));
+                hop.context.metrics.bytes(
+                    &hop.namespace(),
+                    "sent",
+                    medium,
+                    counters.bytes.saturating_sub(reported),
+                );
                 return Ok(());
             }
             FromWorker::Failed { failure, .. } => return Err(failure),

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use super::events::{hop_of, worker_lost};
 use super::workers::{Worker, WorkerEvent, WorkerSender, Workers};
-use crate::protocol::{Failure, HopId, Network, ToWorker, WorkerName};
+use crate::protocol::{Failure, FromWorker, HopId, Network, ToWorker, WorkerName};
 
 /// A run: UID of the job, number of the run, and whether the hop ends on its own node, where the network is another.
 pub type RunKey = (String, i64, bool);
@@ -109,6 +109,13 @@ impl RunWorker {
         tokio::spawn(async move {
             while let Some(event) = worker.events.recv().await {
                 match event {
+                    WorkerEvent::Message(FromWorker::NotReady { message }) => {
+                        let all: Vec<_> = lock(&seats).values().cloned().collect();
+                        for seat in all {
+                            let message = FromWorker::NotReady { message: message.clone() };
+                            let _ = seat.send(WorkerEvent::Message(message)).await;
+                        }
+                    }
                     WorkerEvent::Message(message) => {
                         let seat = hop_of(&message).and_then(|hop| lock(&seats).get(&hop).cloned());
                         if let Some(seat) = seat {

@@ -19,17 +19,18 @@ use uuid::Uuid;
 use super::{
     events, external,
     hop::{Ending, Hop},
-    leftovers, network,
+    leftovers, nearby,
+    network::Choice,
     order::Order,
     receive::{Arrival, Received},
     relay::RELAY,
     relays::{Offer, Relayed},
     report::{Half, Report},
-    staging::Share,
+    staging::{Share, Staging},
     workers::{Worker, WorkerEvent},
 };
 use crate::{
-    protocol::{Failure, HopId, Network, StreamOptions, ToWorker, WorkerName},
+    protocol::{Failure, FromWorker, HopId, StreamOptions, ToWorker, WorkerName},
     volume::Keep,
 };
 
@@ -63,6 +64,7 @@ pub async fn run(hop: Hop, order: Order) {
         None => receive(&hop, &report, &mut half, relayed.as_ref()).await,
     };
     drop(relayed);
+    ending.count(&hop.context.metrics);
     let (state, operation, reason, message) = ending.stands(OperationKind::Writable);
     if let Some(reason) = &reason {
         tracing::info!(reason, message, "receiving side ends");
@@ -147,9 +149,9 @@ async fn phases(
     let since = Instant::now();
     let spec = &hop.task.spec;
     let stream = hop.stream()?;
-    let network = network::network(spec, &hop.context.config.network.devices)?;
+    let choice = nearby::network(hop, false).await?;
     let claim = claim::claim(hop, report, half).await?;
-    let network = if claim.is_external() { network.within_node_too() } else { network };
+    let choice = if claim.is_external() { choice.within_node_too() } else { choice };
     let taken_away = claim.ended();
     let share = hop.context.staging.take(&spec.transport, hop.within_node(), hop.pending()).await?;
     let staging = held.staging.insert(share);
@@ -157,7 +159,7 @@ async fn phases(
     let sink = tokio::task::block_in_place(|| claim.open(hop))?;
     let received = held.received.insert(Received::new(sink, hop.algorithm()));
     tokio::select! {
-        result = transfer(hop, report, half, relayed, &mut held.worker, received, (stream, network, since)) => result,
+        result = transfer(hop, report, half, relayed, &mut held.worker, received, (stream, choice, since)) => result,
         failure = taken_away => Err(failure),
     }
 }
@@ -170,12 +172,11 @@ async fn transfer(
     relayed: Option<&Relayed>,
     worker: &mut Option<Worker>,
     received: &mut Received,
-    (stream, network, since): (StreamOptions, Network, Instant),
+    (stream, choice, since): (StreamOptions, Choice, Instant),
 ) -> Result<(), Failure> {
     let spec = &hop.task.spec;
-    let worker = worker.insert(hop.context.workers.take(&network).await?);
+    let worker = worker.insert(hop.context.workers.take(&choice.network).await?);
     half.worker = Some(worker.name.0.clone());
-    half.transport = Some(network::used(spec, &network));
     let key = Uuid::new_v4().to_string();
     let (read_back, forward) = (spec.integrity.read_back, relayed.map(|_| RELAY));
     if let Some(relayed) = relayed {
@@ -202,7 +203,7 @@ async fn transfer(
     super::metadata::check_agent(&metadata, &peer)?;
     let connect = ToWorker::Connect { hop: HOP, metadata, worker: WorkerName(peer) };
     worker.sender().send(connect, Vec::new()).await?;
-    take_in(hop, report, half, worker, received).await?;
+    take_in(hop, report, half, worker, received, &choice).await?;
     let external = received.external();
     if let Some((region, offer)) = external.and_then(|region| Some((region, region.offer()?))) {
         external::consume(&hop.context, region.region(), offer).await?;
@@ -219,15 +220,20 @@ async fn take_in(
     half: &mut TargetSide,
     worker: &mut Worker,
     received: &mut Received,
+    choice: &Choice,
 ) -> Result<(), Failure> {
     let fence = hop.context.fence.clone();
     let since = Instant::now();
     let namespace = hop.namespace();
+    let _moving = hop.context.metrics.in_flight(Staging::need(&hop.task.spec.transport)?);
     loop {
         // What came last is written even when nothing follows it for long, as while a large file is synced.
         let step = match tokio::time::timeout(PROGRESS_EVERY, events::next(&mut worker.events)).await {
             Ok(message) => {
                 let message = message?;
+                if let FromWorker::Uses { used, .. } = &message {
+                    nearby::used(hop, half, choice, used)?;
+                }
                 tokio::task::block_in_place(|| received.take(message, &|| fence.may_commit()))
             }
             Err(_) => Ok(Arrival::Nothing),
@@ -245,6 +251,7 @@ async fn take_in(
             }
             Arrival::Done(digest) => {
                 hop.context.metrics.stage("move", since.elapsed());
+                hop.context.metrics.throughput(received.moved(), since.elapsed());
                 half.digest = Some(digest.to_string());
                 return Ok(());
             }
@@ -270,7 +277,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::protocol::{Counters, FromWorker};
+    use crate::protocol::Counters;
 
     async fn is_pending(mut future: Pin<&mut impl Future<Output = ()>>) -> bool {
         poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await

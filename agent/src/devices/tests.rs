@@ -7,7 +7,7 @@ mod order;
 mod special;
 
 #[path = "../../tests/fixtures/sysfs/tree.rs"]
-mod tree;
+pub(crate) mod tree;
 
 use std::{
     fs,

@@ -14,7 +14,7 @@ use super::nixl::AssignedAgent;
 use super::outbox::Outbox;
 use super::target::ReadyFile;
 use crate::protocol::entry::{Entry, Totals};
-use crate::protocol::{Failure, FileToRead, FileToWrite, FromWorker, HopId, StreamOptions, WorkerName};
+use crate::protocol::{Failure, FileToRead, FileToWrite, FromWorker, HopId, StreamOptions, Used, WorkerName};
 
 /// What a hop's thread is told.
 #[derive(Debug)]
@@ -142,6 +142,8 @@ pub(super) struct Seat {
     own: mpsc::Sender<HopCommand>,
     closing: Arc<Closing>,
     opened: Instant,
+    /// What control was told last of what UCX uses.
+    used: Option<Used>,
 }
 
 impl Hop {
@@ -168,6 +170,7 @@ impl Hop {
             own: commands.clone(),
             closing: Arc::clone(&closing),
             opened: Instant::now(),
+            used: None,
         };
         std::thread::Builder::new().name(format!("hop-{}", id.0)).spawn(move || match body(seat) {
             Ok(()) | Err(Stop::Closed) => {}
@@ -216,6 +219,15 @@ impl Seat {
     pub(super) fn closing(&self) -> impl Fn() -> bool + Send + use<> {
         let closing = Arc::clone(&self.closing);
         move || closing.is_closed()
+    }
+
+    /// Tells control what UCX moves the chunks with, if that is news. For a side that is connected.
+    pub(super) fn tell_used(&mut self) {
+        let used = self.agent.used(self.options.chunk_size);
+        if self.used.as_ref() != Some(&used) {
+            self.outbox.send(&FromWorker::Uses { hop: self.id, used: used.clone() });
+            self.used = Some(used);
+        }
     }
 
     /// Longest time without a chunk.

@@ -116,6 +116,7 @@ fn connected(seat: &mut Seat, plan: &TargetPlan) -> Result<Receiver, Stop> {
     let source = CheckedMetadata::decode(&peer.metadata, Some(&peer.worker.0))
         .map_err(|error| failures::metadata(&error))?;
     receiver.connect(source).map_err(|error| failures::connecting(&error))?;
+    seat.tell_used();
     Ok(receiver)
 }
 
@@ -170,6 +171,7 @@ impl Target {
         // The last word about bytes: what follows is the disk's work, which may take minutes.
         self.seat.outbox.send(&FromWorker::Progress { hop: self.seat.id, counters: self.counters() });
         self.await_store()?;
+        self.seat.tell_used();
         self.seat.outbox.send(&FromWorker::Received { hop: self.seat.id, counters: self.counters() });
         if let Some(external) = self.external.take() {
             self.seat.completion()?;

@@ -196,6 +196,9 @@ fn a_source_that_is_ready_late_is_waited_for() -> Outcome {
     file(from.path(), "large", &content(1 << 20, 1))?;
     let stream = StreamOptions { progress_seconds: 2, ..options(256 << 10, 4) };
     let (mut chain, late) = Chain::start_but_source(from.path(), middle.path(), last.path(), stream)?;
+    // The last one is connected and knows by what.
+    let first = chain.last.next()?;
+    assert!(matches!(first, FromWorker::Uses { .. }), "{first:?}");
     for end in [&chain.middle, &chain.last] {
         // Longer than any of them may stand still once bytes move; that nothing comes is what is shown.
         let early = end.events.recv_timeout(Duration::from_millis(1700));

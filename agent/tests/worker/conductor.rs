@@ -64,7 +64,11 @@ pub struct SourceEnd {
 
 impl SourceEnd {
     pub fn open(from: &Path, stream: StreamOptions, corrupt_chunk: Option<u64>) -> Outcome<Self> {
-        let worker = Worker::start("source", corrupt_chunk)?;
+        Self::of(Worker::start("source", corrupt_chunk)?, from, stream)
+    }
+
+    /// As `open`, in a worker that is there.
+    pub fn of(worker: Worker, from: &Path, stream: StreamOptions) -> Outcome<Self> {
         worker.say(&ToWorker::OpenSource { hop: HOP, stream })?;
         Ok(Self {
             worker,
@@ -156,8 +160,11 @@ impl Conductor {
         corrupt_chunk: Option<u64>,
         careful: bool,
     ) -> Outcome<Self> {
-        let source = SourceEnd::open(from, stream, corrupt_chunk)?;
-        let target = TargetEnd::open(to, stream, careful, None)?;
+        Self::meet(SourceEnd::open(from, stream, corrupt_chunk)?, TargetEnd::open(to, stream, careful, None)?)
+    }
+
+    /// Connects two sides that are open.
+    pub fn meet(source: SourceEnd, target: TargetEnd) -> Outcome<Self> {
         let (agent, offer) = (prepared(&source)?, prepared(&target)?);
         source.say(&ToWorker::Connect { hop: HOP, metadata: offer, worker: target.name.clone() })?;
         target.say(&ToWorker::Connect { hop: HOP, metadata: agent, worker: source.name.clone() })?;

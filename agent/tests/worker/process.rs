@@ -29,6 +29,12 @@ pub struct Worker {
 impl Worker {
     /// Starts a worker, loads NIXL and assigns it to the loopback device.
     pub fn start(role: &str, corrupt_chunk: Option<u64>) -> Outcome<Self> {
+        let (transports, devices) = (vec!["tcp".into()], vec!["lo".into()]);
+        Self::start_on(role, corrupt_chunk, Network { transports, devices, cpus: Vec::new() })
+    }
+
+    /// As `start`, on another network.
+    pub fn start_on(role: &str, corrupt_chunk: Option<u64>, network: Network) -> Outcome<Self> {
         let (ours, theirs) = Channel::pair()?;
         let theirs: OwnedFd = theirs.into_fd();
         let child = {
@@ -79,7 +85,6 @@ impl Worker {
             }
             other => return Err(format!("not ready: {other:?}").into()),
         }
-        let network = Network { transports: vec!["tcp".into()], devices: vec!["lo".into()] };
         worker.say(&ToWorker::Assign { network })?;
         Ok(worker)
     }
@@ -106,6 +111,17 @@ impl Worker {
     pub fn stop(&self) -> Outcome {
         let pid = rustix::process::Pid::from_child(&self.child);
         Ok(rustix::process::kill_process(pid, rustix::process::Signal::STOP)?)
+    }
+
+    /// The processors that each of its threads may run on, as the kernel writes them.
+    pub fn processors(&self) -> Outcome<Vec<String>> {
+        let mut lists = Vec::new();
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let status = std::fs::read_to_string(thread?.path().join("status"))?;
+            let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            lists.push(list.ok_or("no list")?.trim().to_owned());
+        }
+        Ok(lists)
     }
 
     /// Processor time so far, in the kernel's ticks of 10 ms.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use transfer_agent::protocol::entry::{Entry, Totals};
 use transfer_agent::protocol::{
-    Counters, FileToWrite, FromWorker, HopId, OPEN_WINDOW, Prefix, StoredFile, StreamOptions, ToWorker,
+    Counters, FileToWrite, FromWorker, HopId, OPEN_WINDOW, Prefix, StoredFile, StreamOptions, ToWorker, Used,
 };
 
 use super::Outcome;
@@ -34,13 +34,25 @@ pub struct TargetEnd {
     pub arrived: Option<Counters>,
     /// How a relay's sending side ended.
     pub relayed: Option<Result<Counters, transfer_agent::protocol::Failure>>,
+    /// What its UCX moves the bytes with.
+    pub used: Option<Used>,
     relay: Option<HopId>,
 }
 
 impl TargetEnd {
     /// Opens the hop; with a relay's number also that.
     pub fn open(to: &Path, stream: StreamOptions, careful: bool, relay: Option<HopId>) -> Outcome<Self> {
-        let worker = Worker::start("target", None)?;
+        Self::of(Worker::start("target", None)?, to, stream, careful, relay)
+    }
+
+    /// As `open`, in a worker that is there.
+    pub fn of(
+        worker: Worker,
+        to: &Path,
+        stream: StreamOptions,
+        careful: bool,
+        relay: Option<HopId>,
+    ) -> Outcome<Self> {
         let key = uuid::Uuid::new_v4().to_string();
         worker.say(&ToWorker::OpenTarget { hop: HOP, stream, read_back: careful, key, forward: relay })?;
         Ok(Self {
@@ -55,6 +67,7 @@ impl TargetEnd {
             durable: Vec::new(),
             arrived: None,
             relayed: None,
+            used: None,
             relay,
         })
     }
@@ -91,6 +104,10 @@ impl TargetEnd {
     pub fn await_manifest(&mut self) -> Outcome<Vec<Entry>> {
         loop {
             let event = self.worker.next()?;
+            if let FromWorker::Uses { used, .. } = event {
+                self.used = Some(used);
+                continue;
+            }
             if self.manifest_said(event)?.is_some() {
                 return Ok(self.received.clone());
             }
@@ -127,6 +144,7 @@ impl TargetEnd {
             }
             FromWorker::Received { hop: HOP, counters } => self.arrived = Some(counters),
             FromWorker::Progress { .. } => {}
+            FromWorker::Uses { hop: HOP, used } => self.used = Some(used),
             FromWorker::Sent { hop, counters } if Some(hop) == self.relay => {
                 self.relayed = Some(Ok(counters))
             }

@@ -135,6 +135,7 @@ impl World {
                 instance,
                 unready: None,
                 slots: 4,
+                rdma: true,
                 volumes: volumes.map(|(name, view)| (name.to_string(), view)).into(),
             }),
             lease: Liveness::Fresh,

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::operations::metric;
 
 #[path = "../../../agent/tests/fixtures/sysfs/tree.rs"]
-mod tree;
+pub(crate) mod tree;
 
 /// What the issue promises.
 const SHOWN_WITHIN: Duration = Duration::from_secs(30);

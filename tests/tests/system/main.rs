@@ -9,6 +9,7 @@ mod external;
 mod faults;
 mod inventory;
 mod main_job;
+mod network;
 mod operations;
 mod refusals;
 mod region_lives;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use nixl_transfer_crds::node::VolumeStatus;
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::{
@@ -41,6 +42,7 @@ pub struct Looks {
     sysfs: PathBuf,
     opened: Vec<Arc<Volume>>,
     metrics: Metrics,
+    tell: watch::Sender<Option<Arc<Devices>>>,
     looking_at_volumes: Call<Volumes>,
     looking_at_sysfs: Call<Devices>,
     asking_nvml: Call<Result<Vec<Gpu>, Absent>>,
@@ -54,11 +56,17 @@ pub struct Looks {
 
 impl Looks {
     /// Nothing is seen yet.
-    pub fn new(sysfs: PathBuf, opened: Vec<Arc<Volume>>, metrics: Metrics) -> Self {
+    pub fn new(
+        sysfs: PathBuf,
+        opened: Vec<Arc<Volume>>,
+        metrics: Metrics,
+        tell: watch::Sender<Option<Arc<Devices>>>,
+    ) -> Self {
         Self {
             sysfs,
             opened,
             metrics,
+            tell,
             looking_at_volumes: Call::default(),
             looking_at_sysfs: Call::default(),
             asking_nvml: Call::default(),
@@ -144,6 +152,13 @@ impl Looks {
         }
         let shown = devices::shown(&self.gpus.known, &self.devices);
         self.metrics.devices(&shown.gpus, &devices::kept(&self.devices.nics));
+        self.tell.send_if_modified(|told| {
+            let news = told.as_deref() != Some(&self.devices);
+            if news {
+                *told = Some(Arc::new(self.devices.clone()));
+            }
+            news
+        });
         self.seen = Seen { volumes: self.volumes.published.clone(), devices: shown, troubles };
     }
 }
@@ -163,7 +178,8 @@ mod tests {
             read_only: false,
             allowed_namespaces: vec!["*".into()],
         });
-        Looks::new(directory.join("sys"), vec![Arc::new(volume.unwrap())], Metrics::new().unwrap())
+        let (tell, _) = watch::channel(None);
+        Looks::new(directory.join("sys"), vec![Arc::new(volume.unwrap())], Metrics::new().unwrap(), tell)
     }
 
     #[tokio::test]

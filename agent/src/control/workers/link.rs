@@ -137,7 +137,9 @@ impl Reader {
                 self.loaded(NixlFacts::Usable { version: nixl_version, backends, memlock })?;
             }
             FromWorker::NotReady { message } if self.loaded => {
-                return Err(format!("NIXL did not take the network: {message}"));
+                let fault = format!("NIXL did not take the network: {message}");
+                let _ = self.events.blocking_send(WorkerEvent::Message(FromWorker::NotReady { message }));
+                return Err(fault);
             }
             FromWorker::NotReady { message } => self.loaded(NixlFacts::Unusable(message))?,
             other if !self.loaded => return Err(format!("it said {} before it was ready", kind(&other))),
@@ -169,6 +171,7 @@ fn kind(message: &FromWorker) -> &'static str {
         FromWorker::Ready { .. } => "Ready",
         FromWorker::NotReady { .. } => "NotReady",
         FromWorker::Prepared { .. } => "Prepared",
+        FromWorker::Uses { .. } => "Uses",
         FromWorker::Progress { .. } => "Progress",
         FromWorker::Consumed { .. } => "Consumed",
         FromWorker::Manifest { .. } => "Manifest",

@@ -76,6 +76,7 @@ fn many(nics: usize, gpus: usize) -> (Vec<Gpu>, Devices) {
         address: Some(place(at).address),
     };
     let devices = Devices {
+        numa: Vec::new(),
         nics: (0..nics).map(nic).collect(),
         displays: (0..gpus).map(place).collect(),
         data_direct: vec![place(0)],
