@@ -23,7 +23,7 @@ macro_rules! calls {
         #[allow(non_snake_case)]
         pub(crate) struct Calls {
             $(pub(crate) $name: unsafe extern "C" fn($($of),*) -> c_uint,)*
-            cuGetErrorName: unsafe extern "C" fn(c_uint, *mut *const c_char) -> c_uint,
+            pub(crate) cuGetErrorName: unsafe extern "C" fn(c_uint, *mut *const c_char) -> c_uint,
         }
 
         // Ours take what NVIDIA's header says they take.

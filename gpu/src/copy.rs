@@ -3,6 +3,9 @@
 //! copier begins nothing more, keeps its slots and the GPU's memory mapped, and the process must end.
 #![allow(unsafe_code)] // copies that go on after the call has returned, and slots that they write
 
+#[cfg(test)]
+mod tests;
+
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use crate::{

@@ -25,7 +25,7 @@ pub enum Absent {
     )]
     NoLibrary(String),
     /// It is there, and a call that is needed is not.
-    #[error("no usable NVIDIA GPU: libcuda.so.1 has no {0}; install a driver of CUDA 12.4 or newer")]
+    #[error("no usable NVIDIA GPU: libcuda.so.1 has no {0}; install a driver of CUDA 12 or newer")]
     TooOld(&'static str),
     /// It works, and shows no device.
     #[error(
@@ -96,6 +96,12 @@ impl Driver {
     /// What the driver says.
     pub fn device_at(self, address: PciAddress) -> Result<Option<Device>, CudaError> {
         Ok(self.devices()?.into_iter().find(|device| device.address == Some(address)))
+    }
+
+    /// One of these calls.
+    #[cfg(test)]
+    pub(crate) fn of(calls: &'static Calls) -> Self {
+        Self { calls }
     }
 
     pub(crate) fn calls(self) -> &'static Calls {

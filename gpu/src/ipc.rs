@@ -187,7 +187,10 @@ impl Drop for Own {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::RefCell, rc::Rc, time::Duration};
+
     use super::*;
+    use crate::{Copier, fake};
 
     #[test]
     fn a_handle_has_64_bytes_and_is_not_shown() {
@@ -213,5 +216,41 @@ mod tests {
         {
             assert!(of(allocation, offset, bytes).is_err(), "{allocation} {offset} {bytes}");
         }
+    }
+
+    fn of_another(length: usize) -> (Arc<Context>, Announced) {
+        let context = fake::context();
+        let memory: Vec<u8> = (0..length).map(|at| at as u8).collect();
+        fake::with(|state| state.shared.insert(3, Rc::new(RefCell::new(memory))));
+        let handle = Handle([3; 64]);
+        (context, Announced { handle, allocation: length as u64, offset: 0, bytes: length as u64 })
+    }
+
+    #[test]
+    fn a_part_of_another_process_memory_is_reached_and_closed() {
+        let (context, announced) = of_another(4096);
+        let part = Announced { offset: 17, bytes: 3, ..announced };
+        let memory = Arc::new(open(&context, &part, Access::Read).unwrap());
+        let mut bytes = [0; 3];
+        Copier::new(Arc::clone(&memory), Duration::from_secs(9)).unwrap().read(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [17, 18, 19]);
+        drop((memory, context));
+        assert_eq!(fake::leaks(), [""; 0]);
+    }
+
+    #[test]
+    fn a_wrong_length_is_found_before_any_access_and_the_handle_closed() {
+        let (context, announced) = of_another(4096);
+        for allocation in [4097, 8192, 1 << 40] {
+            let lie = Announced { allocation, ..announced };
+            let found = open(&context, &lie, Access::ReadWrite);
+            assert!(
+                matches!(found, Err(GpuError::Size { announced, found: 4096 }) if announced == allocation)
+            );
+        }
+        let unknown = Announced { handle: Handle([4; 64]), ..announced };
+        assert!(matches!(open(&context, &unknown, Access::Read), Err(GpuError::Cuda(_))));
+        assert_eq!(fake::leaks(), ["1 contexts"]);
+        assert_eq!(fake::with(|state| state.most_in_flight), 0);
     }
 }

@@ -37,6 +37,8 @@ mod context;
 mod copy;
 mod driver;
 mod error;
+#[cfg(test)]
+mod fake;
 mod ids;
 pub mod ipc;
 mod mapped;
