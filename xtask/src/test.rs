@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the steps in order, each timed, all reported at the end. A step that fails does not hide the next.
 
+mod gpu;
 mod steps;
 
 use std::process::ExitCode;
@@ -18,6 +19,10 @@ pub struct Arguments {
     /// Run these steps only, and what they need: format, clippy, build, generated, test.
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
     only: Vec<String>,
+    /// Run the tests that need an NVIDIA GPU, and only them; fails, saying so, where there is none. What stands after `--`
+    /// goes to the tests, such as a part of a name. Never part of CI.
+    #[arg(long, conflicts_with = "only")]
+    gpu: bool,
     /// Passed to `cargo test`, such as `-p transfer-operator name` (then without `--workspace`).
     #[arg(last = true)]
     test_arguments: Vec<String>,
@@ -32,6 +37,9 @@ enum Outcome {
 }
 
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.gpu {
+        return gpu::run(&arguments.test_arguments).map(|()| ExitCode::SUCCESS);
+    }
     for name in &arguments.only {
         anyhow::ensure!(STEPS.iter().any(|step| step.name == *name), "there is no step {name}: {}", names());
     }

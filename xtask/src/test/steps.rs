@@ -89,6 +89,11 @@ pub fn cargo_build(arguments: &[&str]) -> Result<()> {
     run(command(&["build", "--locked"]).args(arguments))
 }
 
+/// `cargo run` of a program whose output is for whoever called us.
+pub fn cargo_run(arguments: &[&str]) -> Result<()> {
+    run(command(&["run", "--locked", "--quiet"]).args(arguments))
+}
+
 fn cargo(arguments: &[&str]) -> Result<()> {
     run(&mut command(arguments))
 }
