@@ -94,12 +94,13 @@ impl RegionKeeper {
                     Err(error) => warn!(%error, "an allocation ended badly; it is tried again"),
                 },
                 Some(request) = desk.recv() => handed.serve(request, &known, &self.regions),
+                Some(connection) = handed.closed() => handed.let_go_of(connection, &self.regions),
                 Ok(()) = used.changed() => {}
                 Ok(()) = room.changed() => {}
                 () = tokio::time::sleep(RETRY_AFTER), if failed => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }
-            handed.forget_ended(&known);
+            handed.give_back_unfit(&known, &self.regions);
             let retry = failed;
             failed = false;
             for (key, known) in &mut known {
