@@ -6,6 +6,7 @@ pub mod copies;
 pub mod data;
 pub mod jobs;
 mod own_mount;
+pub mod raw_client;
 pub mod regions;
 pub mod rules;
 pub mod workloads;

@@ -12,4 +12,5 @@ mod refusals;
 mod regions;
 mod resume;
 mod within;
+mod workload_socket;
 mod workloads;
