@@ -116,7 +116,7 @@ impl Admitted {
     }
 
     /// It is this pod.
-    pub(super) fn as_pod(self, pod: &Pod) -> Result<OfPod, Refusal> {
+    pub(super) fn known_as(self, pod: &Pod) -> Result<OfPod, Refusal> {
         let mut counts = self.doors.lock();
         let all: usize = counts.pods.values().sum();
         let of_pod = counts.pods.get(&pod.uid).copied().unwrap_or(0);
@@ -201,7 +201,7 @@ mod tests {
         let enter = |number, uid: &str| {
             let (mut admitted, open) = doors.admit(number, now);
             admitted.asks()?;
-            Ok::<_, Refusal>((admitted.as_pod(&pod(uid))?, open))
+            Ok::<_, Refusal>((admitted.known_as(&pod(uid))?, open))
         };
         let greedy: Vec<_> = (0..MAX_OF_A_POD as u64).map(|at| enter(at, "greedy").unwrap()).collect();
         let why = enter(10, "greedy").err().unwrap();

@@ -56,7 +56,7 @@ impl Session {
     pub(super) async fn run(&self, mut line: Line, mut admitted: Admitted) {
         let number = admitted.number;
         let greeted = match self.greet(&mut line, &mut admitted).await {
-            Ok(Some(pod)) => admitted.as_pod(&pod).map(|counted| (pod, Arc::new(counted))),
+            Ok(Some(pod)) => admitted.known_as(&pod).map(|counted| (pod, Arc::new(counted))),
             Ok(None) => return,
             Err(refusal) => Err(refusal),
         };

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -68,7 +68,7 @@ async fn pods_lend_their_memory_in_rust_and_in_python_and_hear_of_transfers() ->
     let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("../client/python");
     let (socket, size) = (sockets.of("b"), (LENGTH + MIB).to_string());
     let words = [text(&socket)?, text(&token)?, "python", &size];
-    let python = Program::python(&client.join("example.py"), &[client.clone()], &words)?;
+    let python = Program::python(&client.join("example.py"), std::slice::from_ref(&client), &words)?;
     let ready: Value = serde_json::from_str(&python.line(SOON)?)?;
     ensure!(ready == json!({"type": "ready", "pod": "snake"}), "{ready}");
 
@@ -105,7 +105,7 @@ async fn pods_lend_their_memory_in_rust_and_in_python_and_hear_of_transfers() ->
     cluster.assert_nothing_left(&["a", "b"], SOON).await
 }
 
-fn text(path: &PathBuf) -> Result<&str> {
+fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path of this test")
 }
 

@@ -1,13 +1,15 @@
 //! Too many, too slow, or nothing that makes sense.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use nixl_transfer_client::shared_memory;
 use nixl_transfer_tests::raw_client::RawClient;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use std::os::fd::AsFd;
 
 use super::scene::{SOON, Scene, of_workload};
 
@@ -59,11 +61,11 @@ async fn slow_clients_and_garbage_hold_up_nobody() -> Result<()> {
         client.send(garbage, &[])?;
         ensure!(client.refused()? == "ProtocolError" && client.hear()?.is_none());
     }
-    // One that begins and does not go on, one that drips, one that says nothing, and one of a pod that is known.
-    let mut known = scene.pod("slow")?;
+    // Strangers: one that begins and does not go on, and one that says nothing. Pods that are known: another one that does
+    // not go on, and one that drips.
+    let (mut known, mut drips) = (scene.pod("slow")?, scene.pod("drips")?);
     let mut begun = RawClient::connect(&scene.socket())?;
     let mut silent = RawClient::connect(&scene.socket())?;
-    let mut drips = RawClient::connect(&scene.socket())?;
     begun.send(&[0, 0, 1], &[])?;
     known.send(&[0, 0, 1, 0, b'{'], &[])?;
     let began = Instant::now();
