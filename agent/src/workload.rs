@@ -2,7 +2,9 @@
 //! checked, and what one of them does wrong harms nobody else. Messages and framing are those of `nixl-transfer-client`;
 //! what becomes of the memory is decided in `control::regions`.
 
+mod apart;
 pub mod desk;
+mod doors;
 pub mod identity;
 mod line;
 pub mod listen;

@@ -33,6 +33,12 @@ class SharedMemory(mmap.mmap):
 
     fd = -1
 
+    def close(self):
+        super().close()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
 
 def shared_memory(size):
     """Memory of so many bytes: allocated whole, zeroed, of that length for good."""
@@ -47,15 +53,17 @@ def shared_memory(size):
 
 
 class Workload:
-    """A connection to the agent. When it is closed the agent lets go of all memory."""
+    """A connection to the agent. When it is closed the agent lets go of all memory.
+
+    After any exception but Refused, and but TimeoutError from next(), it is of no more use: an answer may be under way.
+    """
 
     def __init__(self, path, token, timeout=10):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._bytes, self._events = b"", []
         deadline = time.monotonic() + timeout
         try:
-            self._socket.settimeout(timeout)
-            self._socket.connect(path)
+            self._connect(path, deadline)
             self._say({"type": "hello", "version": VERSION, "token": token.strip()}, deadline)
             #: What the agent knows of this pod: `node`, `namespace`, `pod`.
             self.welcome = self._answer(deadline)
@@ -95,6 +103,14 @@ class Workload:
 
     def __exit__(self, *_):
         self.close()
+
+    def _connect(self, path, deadline):
+        while True:
+            self._wait(deadline)
+            try:
+                return self._socket.connect(path)
+            except BlockingIOError:  # the agent's queue is full
+                time.sleep(0.05)
 
     def _answer(self, deadline):
         while True:

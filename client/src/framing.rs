@@ -53,9 +53,16 @@ impl Decoder {
         self.0.extend_from_slice(bytes);
     }
 
-    /// Whether a message has begun that is not whole.
-    pub fn is_amid(&self) -> bool {
-        !self.0.is_empty()
+    /// How many bytes the message under way still needs, as far as can be told yet. Whoever receives no more than that at a
+    /// time never takes a descriptor for another message's.
+    pub fn wants(&self) -> usize {
+        let whole = HEADER + self.length().unwrap_or(0);
+        whole.saturating_sub(self.0.len())
+    }
+
+    /// What the header says, once it is there.
+    fn length(&self) -> Option<usize> {
+        self.0.first_chunk::<HEADER>().map(|header| u32::from_be_bytes(*header) as usize)
     }
 
     /// The next message, if it is whole.
@@ -63,8 +70,7 @@ impl Decoder {
     /// # Errors
     /// When it is too long, or none.
     pub fn take<M: DeserializeOwned>(&mut self) -> Result<Option<M>, FrameError> {
-        let Some(header) = self.0.first_chunk::<HEADER>() else { return Ok(None) };
-        let length = u32::from_be_bytes(*header) as usize;
+        let Some(length) = self.length() else { return Ok(None) };
         if length > MAX_BODY {
             return Err(FrameError::TooLong(length));
         }
@@ -75,10 +81,11 @@ impl Decoder {
     }
 }
 
-/// Receives some bytes, and the descriptors that come with them; 0 when the other end is closed.
+/// Receives some bytes, and the descriptors that come with them; 0 when the other end is closed. Descriptors that came
+/// before an error are there too.
 ///
 /// # Errors
-/// As `recvmsg`, and when more descriptors came than there is room for.
+/// As `recvmsg`, and when more descriptors came than are taken.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -90,7 +97,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], descriptors: &mut Vec<Owned
         }
     }
     if received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "more descriptors than a message may have"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "more descriptors than can be taken"));
     }
     Ok(received.bytes)
 }
@@ -130,8 +137,20 @@ mod tests {
                 }
             }
             assert_eq!(found, messages);
-            assert!(!decoder.is_amid());
+            assert_eq!(decoder.wants(), HEADER, "of the next one");
         }
+    }
+
+    #[test]
+    fn it_wants_no_byte_of_the_next_message() {
+        let bytes = encode(&ToAgent::Withdraw { region: "kv".into() }).unwrap();
+        let (mut decoder, mut rest, mut pieces) = (Decoder::default(), [bytes.as_slice(); 2].concat(), 0);
+        while decoder.take::<ToAgent>().unwrap().is_none() {
+            let next = rest.split_off(decoder.wants().min(7));
+            decoder.push(&std::mem::replace(&mut rest, next));
+            pieces += 1;
+        }
+        assert!(rest == bytes && pieces > 2);
     }
 
     #[test]

@@ -12,8 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::fs::{
-    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+use rustix::{
+    fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create},
+    io::Errno,
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+        sockopt::{Timeout, set_socket_timeout},
+    },
 };
 
 use crate::{
@@ -57,7 +62,8 @@ pub enum ClientError {
 /// Something that the agent says by itself.
 pub use crate::wire::FromAgent as Event;
 
-/// A connection to the agent. When it is dropped the agent lets go of all memory.
+/// A connection to the agent. When it is dropped the agent lets go of all memory. After an error other than `Refused`, and
+/// other than `TimedOut` from [`Workload::next`], it is of no more use: an answer may be under way that nobody waits for.
 #[derive(Debug)]
 pub struct Workload {
     socket: UnixStream,
@@ -84,9 +90,9 @@ impl Workload {
     /// # Errors
     /// `Refused` when the token is not good, and what the socket says.
     pub fn connect(socket: &Path, token: &str, within: Duration) -> Result<Self, ClientError> {
-        let socket = UnixStream::connect(socket)?;
-        let mut this = Self { socket, decoder: Decoder::default(), events: VecDeque::new() };
         let deadline = Instant::now() + within;
+        let socket = open(socket, left(deadline)?)?;
+        let mut this = Self { socket, decoder: Decoder::default(), events: VecDeque::new() };
         this.say(&ToAgent::Hello { version: VERSION, token: token.trim().to_owned() }, None, deadline)?;
         match this.answer(deadline)? {
             FromAgent::Welcome { .. } => Ok(this),
@@ -204,6 +210,20 @@ impl Workload {
         }
         Ok(())
     }
+}
+
+/// A full queue of the agent is waited for no longer than anything else.
+fn open(path: &Path, within: Duration) -> Result<UnixStream, ClientError> {
+    let connected = || {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        set_socket_timeout(&socket, Timeout::Send, Some(within))?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(socket)
+    };
+    connected().map(UnixStream::from).map_err(|errno| match errno {
+        Errno::AGAIN => ClientError::TimedOut,
+        other => ClientError::Io(other.into()),
+    })
 }
 
 fn left(deadline: Instant) -> Result<Duration, ClientError> {

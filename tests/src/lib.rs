@@ -7,6 +7,7 @@ pub mod data;
 pub mod dynamo;
 pub mod jobs;
 mod own_mount;
+pub mod raw_client;
 pub mod regions;
 pub mod rules;
 pub mod workloads;

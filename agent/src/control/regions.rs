@@ -113,12 +113,13 @@ impl RegionKeeper {
                 },
                 Some(consumed) = consumed.recv() => self.consume(&mut known, consumed).await,
                 Some(request) = desk.recv() => handed.serve(request, &known, &self.regions),
+                Some(connection) = handed.closed() => handed.let_go_of(connection, &self.regions),
                 Ok(()) = used.changed() => {}
                 Ok(()) = room.changed() => {}
                 () = tokio::time::sleep(RETRY_AFTER), if failed => {}
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
             }
-            handed.forget_ended(&known);
+            handed.give_back_unfit(&known, &self.regions);
             let retry = failed;
             failed = false;
             for (key, known) in &mut known {

@@ -31,6 +31,7 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW);
 pub struct HostMemory {
     file: OwnedFd,
     bytes: u64,
+    writable: bool,
     _share: Option<Share>,
     /// Dropped with it: whoever waits for that knows that control has let go.
     _gone: Option<oneshot::Sender<()>>,
@@ -64,28 +65,21 @@ impl HostMemory {
             }
         }
         fcntl_add_seals(&file, SEALS | SealFlags::SEAL).map_err(failed)?;
-        Ok(Self { file, bytes, _share: Some(share), _gone: None })
+        Ok(Self { file, bytes, writable: true, _share: Some(share), _gone: None })
     }
 
-    /// Takes memory that somebody else has allocated and says to be so long; `writes` when transfers shall write into it. The
-    /// receiver ends, with an error, when nobody here has it any more.
+    /// Takes memory that somebody else has allocated and says to be so long. The receiver ends, with an error, when nobody
+    /// here has it any more.
     ///
     /// # Errors
     /// What is wrong with it and what to do, for whoever handed it over.
-    pub fn adopt(file: OwnedFd, bytes: u64, writes: bool) -> Result<(Self, oneshot::Receiver<()>), String> {
+    pub fn adopt(file: OwnedFd, bytes: u64) -> Result<(Self, oneshot::Receiver<()>), String> {
         let seals = fcntl_get_seals(&file).map_err(|_| {
             "the descriptor is no memfd that can be sealed; make one with MFD_ALLOW_SEALING".to_owned()
         })?;
         if !seals.contains(SEALS) {
             return Err(
                 "the memfd may change its length; seal it with F_SEAL_SHRINK and F_SEAL_GROW first".into()
-            );
-        }
-        if writes && seals.intersects(SealFlags::WRITE | SealFlags::FUTURE_WRITE) {
-            return Err(
-                "the memfd is sealed against writing, and the region's `spec.access` is not Readable; use \
-                        another seal, or make the region Readable"
-                    .into(),
             );
         }
         let stat = fstat(&file).map_err(|errno| format!("the memfd cannot be looked at: {errno}"))?;
@@ -103,14 +97,16 @@ impl HostMemory {
             ));
         }
         let (let_go, gone) = oneshot::channel();
-        let memory = Self { file, bytes, _share: None, _gone: Some(let_go) };
-        let open =
-            |how: Result<OwnedFd, Errno>| how.map_err(|errno| format!("the memfd cannot be opened: {errno}"));
-        open(memory.reader())?;
-        if writes {
-            open(memory.writer())?;
-        }
+        let mut memory = Self { file, bytes, writable: false, _share: None, _gone: Some(let_go) };
+        memory.reader().map_err(|errno| format!("the memfd cannot be opened: {errno}"))?;
+        let only_read = SealFlags::WRITE | SealFlags::FUTURE_WRITE;
+        memory.writable = !seals.intersects(only_read) && memory.writer().is_ok();
         Ok((memory, gone))
+    }
+
+    /// Whether transfers can write into it, as far as could be seen when it was handed over.
+    pub fn is_writable(&self) -> bool {
+        self.writable
     }
 
     /// Its length in bytes.
@@ -173,21 +169,23 @@ mod tests {
     #[test]
     fn what_is_handed_over_must_be_what_it_is_said_to_be() {
         let good = || memfd(8192, true, SEALS);
-        assert_eq!(HostMemory::adopt(good(), 8192, true).unwrap().0.bytes(), 8192);
-        let only_read = SEALS | SealFlags::WRITE;
-        assert!(HostMemory::adopt(memfd(8192, true, only_read), 8192, false).is_ok());
+        let (memory, _) = HostMemory::adopt(good(), 8192).unwrap();
+        assert!(memory.bytes() == 8192 && memory.is_writable());
+        for seal in [SealFlags::WRITE, SealFlags::FUTURE_WRITE] {
+            let (memory, _) = HostMemory::adopt(memfd(8192, true, SEALS | seal), 8192).unwrap();
+            assert!(!memory.is_writable(), "{seal:?}");
+        }
         let file: OwnedFd = tempfile::tempfile().unwrap().into();
-        for (file, bytes, writes, word) in [
-            (good(), 4096, true, "8192 bytes, and 4096 were said"),
-            (good(), u64::MAX, true, "were said"),
-            (memfd(8192, true, SealFlags::SHRINK), 8192, true, "F_SEAL_GROW"),
-            (memfd(8192, true, SealFlags::GROW), 8192, true, "F_SEAL_SHRINK"),
-            (memfd(8192, true, only_read), 8192, true, "sealed against writing"),
-            (memfd(8192, false, SEALS), 8192, true, "only 0 of 8192 bytes are allocated"),
-            (memfd(0, false, SEALS), 0, false, "at least 1"),
-            (file, 0, false, "no memfd"),
+        for (file, bytes, word) in [
+            (good(), 4096, "8192 bytes, and 4096 were said"),
+            (good(), u64::MAX, "were said"),
+            (memfd(8192, true, SealFlags::SHRINK), 8192, "F_SEAL_GROW"),
+            (memfd(8192, true, SealFlags::GROW), 8192, "F_SEAL_SHRINK"),
+            (memfd(8192, false, SEALS), 8192, "only 0 of 8192 bytes are allocated"),
+            (memfd(0, false, SEALS), 0, "at least 1"),
+            (file, 0, "no memfd"),
         ] {
-            let refusal = HostMemory::adopt(file, bytes, writes).unwrap_err();
+            let refusal = HostMemory::adopt(file, bytes).unwrap_err();
             assert!(refusal.contains(word), "{refusal}");
         }
     }

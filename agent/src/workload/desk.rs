@@ -1,11 +1,10 @@
 //! What a connection asks of the keeper of regions, and how it hears of what becomes of its memory.
 
-use std::os::fd::OwnedFd;
-
 use nixl_transfer_client::wire::FromAgent;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Refusal;
+use crate::region::HostMemory;
 
 /// The way to the keeper.
 pub type Desk = mpsc::Sender<Request>;
@@ -45,11 +44,9 @@ pub enum Request {
         /// Name of the region, in the pod's namespace.
         region: String,
         /// The memory.
-        memory: OwnedFd,
-        /// Its length, as said.
-        size: u64,
-        /// Whether it was taken.
-        answer: oneshot::Sender<Result<Gone, Refusal>>,
+        memory: HostMemory,
+        /// Whether it was taken. When nobody waits for this any more, it is not.
+        answer: oneshot::Sender<Result<(), Refusal>>,
     },
     /// To let go of a region; answered when that has begun.
     Withdraw {
@@ -59,11 +56,6 @@ pub enum Request {
         region: String,
         /// Done.
         answer: oneshot::Sender<()>,
-    },
-    /// To let go of everything: the connection is closed.
-    Left {
-        /// Who held it.
-        holder: Holder,
     },
 }
 
@@ -79,10 +71,33 @@ impl Holder {
         (Self { connection, pod, events, too_slow }, heard, is_too_slow)
     }
 
+    /// Resolves when the connection is closed, however it came to its end.
+    pub fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
+        let events = self.events.clone();
+        async move { events.closed().await }
+    }
+
     /// Tells the workload something. One that does not listen loses its connection, and nobody waits for it.
     pub fn tell(&self, event: FromAgent) {
         if let Err(mpsc::error::TrySendError::Full(_)) = self.events.try_send(event) {
             self.too_slow.send_replace(true);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_does_not_listen_loses_its_connection_and_nobody_waits() {
+        let pod = Pod { namespace: "ml".into(), name: "p".into(), uid: "u".into() };
+        let (holder, heard, mut too_slow) = Holder::new(1, pod, 2);
+        for told in 1..=4 {
+            holder.tell(FromAgent::Withdrawn { region: "kv".into() });
+            assert_eq!(*too_slow.borrow_and_update(), told > 2, "{told}");
+        }
+        drop(heard);
+        holder.tell(FromAgent::Withdrawn { region: "kv".into() });
     }
 }

@@ -15,12 +15,14 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::Pod;
+use crate::volume::path::shortened;
 
 /// Questions to the API server at once.
 const AT_ONCE: usize = 4;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
-/// How long an answer counts: a pod that connects again and again asks the API server once.
-const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+/// How long an answer counts, so that a pod that connects again and again is asked about once. As long as the API server's
+/// own memory of tokens: a pod that was deleted is known no longer than both together.
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
 const MAX_REMEMBERED: usize = 1024;
 /// Longest token that is looked at.
 const MAX_TOKEN: usize = 16 << 10;
@@ -126,6 +128,13 @@ impl Identity {
                 format!("the API server does not accept the token: {why}"),
             ));
         }
+        // One that knows no audiences would accept tokens that are for others.
+        if !status.audiences.unwrap_or_default().iter().any(|audience| audience == AUDIENCE) {
+            return Err(Refusal::new(
+                "WrongAudience",
+                format!("the API server does not say that the token is for {AUDIENCE}"),
+            ));
+        }
         let pod = pod(status.user.unwrap_or_default(), &self.node)?;
         self.remember(hash, pod.clone());
         Ok(pod)
@@ -171,7 +180,8 @@ fn look(token: &str, node: &str, now: i64) -> Result<(), Refusal> {
         Audiences::Many(many) => many.as_slice(),
     };
     if !named.iter().any(|audience| audience == AUDIENCE) {
-        return Err(Refusal::new("WrongAudience", format!("the token is for {named:?}; {remedy}")));
+        let named = shortened(&format!("{named:?}"));
+        return Err(Refusal::new("WrongAudience", format!("the token is for {named}; {remedy}")));
     }
     if claims.exp.is_some_and(|exp| exp <= now) {
         return Err(Refusal::new("TokenExpired", format!("the token has expired; {remedy}")));
@@ -187,7 +197,8 @@ fn look(token: &str, node: &str, now: i64) -> Result<(), Refusal> {
 
 fn wrong_node(found: &str, node: &str) -> Refusal {
     let message = format!(
-        "the token is of a pod on node {found:?}, and this is the agent of {node}; use the socket of the pod's node"
+        "the token is of a pod on node {:?}, and this is the agent of {node}; use the socket of the pod's node",
+        shortened(found)
     );
     Refusal::new("WrongNode", message)
 }

@@ -3,10 +3,20 @@
 use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use nixl_transfer_client::wire::{FromAgent, ToAgent, VERSION};
-use tokio::sync::oneshot;
-use tracing::info;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::debug;
 
-use super::{Desk, Holder, Identity, Pod, Refusal, Request, desk::Gone, line::Line, listen::Admitted};
+use super::{
+    Desk, Holder, Identity, Pod, Refusal, Request,
+    apart::{Apart, apart},
+    desk::Gone,
+    doors::{Admitted, OfPod, too_many},
+    line::Line,
+};
+use crate::{region::HostMemory, volume::path::shortened};
 
 /// Regions that one connection may hold.
 const MAX_REGIONS: usize = 64;
@@ -17,6 +27,13 @@ const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// How long the keeper may take, and a transfer to let go of memory.
 const DONE_WITHIN: Duration = Duration::from_secs(30);
 
+/// Longest name of an object, in bytes.
+const MAX_NAME: usize = 253;
+/// From one message of a connection to the next: nobody keeps the agent busy.
+const PACE: Duration = Duration::from_millis(50);
+/// How long a look at what was handed over may take.
+const LOOKED_AT_WITHIN: Duration = Duration::from_secs(5);
+
 /// What every connection needs.
 pub(super) struct Session {
     pub(super) identity: Arc<Identity>,
@@ -24,168 +41,220 @@ pub(super) struct Session {
     pub(super) node: String,
 }
 
+/// A connection of a pod.
+struct Guest<'a> {
+    session: &'a Session,
+    holder: Holder,
+    counted: Arc<OfPod>,
+    held: HashMap<String, Gone>,
+    /// What it has sent cannot be closed: it may send no more.
+    stuck: bool,
+}
+
 impl Session {
-    /// Serves one connection until it is closed, or breaks the protocol.
+    /// Serves one connection until it is closed, or breaks the protocol. The keeper sees its end by itself.
     pub(super) async fn run(&self, mut line: Line, mut admitted: Admitted) {
-        let pod = match self.greet(&mut line, &mut admitted).await {
-            Ok(Some(pod)) => pod,
+        let number = admitted.number;
+        let greeted = match self.greet(&mut line, &mut admitted).await {
+            Ok(Some(pod)) => admitted.known_as(&pod).map(|counted| (pod, Arc::new(counted))),
             Ok(None) => return,
-            Err(refusal) => return refuse(&line, None, refusal).await,
+            Err(refusal) => Err(refusal),
         };
-        let connection = match admitted.as_pod(&pod) {
-            Ok(connection) => connection,
-            Err(refusal) => return refuse(&line, None, refusal).await,
+        let (pod, counted) = match greeted {
+            Ok(greeted) => greeted,
+            Err(refusal) => return refuse(&line, refusal).await,
         };
-        let (holder, mut events, mut too_slow) = Holder::new(connection.number(), pod, EVENTS);
-        let Pod { namespace, name, .. } = holder.pod.clone();
-        let welcome = FromAgent::Welcome {
-            version: VERSION,
-            node: self.node.clone(),
-            namespace: namespace.clone(),
-            pod: name.clone(),
-        };
-        info!(namespace, pod = name, "a workload has connected");
-        let mut held: HashMap<String, Gone> = HashMap::new();
+        line.counts_as(Arc::clone(&counted));
+        let (holder, mut events, mut too_slow) = Holder::new(number, pod, EVENTS);
+        let Pod { namespace, name: pod, .. } = holder.pod.clone();
+        debug!(namespace, pod, "a workload has connected");
+        let welcome = FromAgent::Welcome { version: VERSION, node: self.node.clone(), namespace, pod };
+        let mut guest = Guest { session: self, holder, counted, held: HashMap::new(), stuck: false };
         let mut alive = line.say(&welcome).await;
+        let mut next_at = Instant::now() + PACE;
         while alive {
+            let message = async {
+                sleep_until(next_at).await;
+                line.next().await
+            };
             tokio::select! {
-                message = line.next() => match message {
+                message = message => match message {
                     Ok(Some((message, descriptor))) => {
-                        let answer = self.answer(&holder, &mut held, message, descriptor).await;
-                        alive = line.say(&answer).await;
+                        let answer = guest.answer(message, descriptor).await;
+                        next_at = Instant::now() + PACE;
+                        let closes = matches!(answer, FromAgent::Refused { region: None, .. });
+                        alive = line.say(&answer).await && !closes;
                     }
                     Ok(None) => alive = false,
-                    Err(refusal) => {
-                        refuse(&line, None, refusal).await;
-                        alive = false;
-                    }
+                    Err(refusal) => return refuse(&line, refusal).await,
                 },
-                Some(event) = events.recv() => alive = line.say(&event).await,
+                Some(event) = events.recv() => {
+                    guest.heed(&event).await;
+                    alive = line.say(&event).await;
+                }
                 Ok(()) = too_slow.changed() => {
                     let message = format!("{EVENTS} events were not read");
-                    refuse(&line, None, Refusal::new("TooSlow", message)).await;
-                    alive = false;
+                    return refuse(&line, Refusal::new("TooSlow", message)).await;
                 }
             }
         }
-        info!(namespace, pod = name, regions = held.len(), "a workload has gone");
-        // When the keeper is gone, so is all memory.
-        let _ = self.desk.send(Request::Left { holder }).await;
     }
 
     /// Who is there; `None` when the other end is closed before it said so.
     async fn greet(&self, line: &mut Line, admitted: &mut Admitted) -> Result<Option<Pod>, Refusal> {
-        let late = |_| {
-            let message = format!("`hello` did not come within {} s", HELLO_WITHIN.as_secs());
-            Refusal::new("ProtocolError", message)
+        let first = tokio::select! {
+            first = timeout(HELLO_WITHIN, line.next()) => first.map_err(|_| {
+                let message = format!("`hello` did not come within {} s", HELLO_WITHIN.as_secs());
+                Refusal::new("ProtocolError", message)
+            })??,
+            Ok(()) = &mut admitted.pushed => {
+                return Err(too_many("too many connections have not said who they are; say `hello` at once"));
+            }
         };
-        match tokio::time::timeout(HELLO_WITHIN, line.next()).await.map_err(late)?? {
+        match first {
             None => Ok(None),
-            Some((ToAgent::Hello { version: VERSION, token }, None)) => {
+            Some((ToAgent::Hello { version: VERSION, token }, _)) => {
                 admitted.asks()?;
                 self.identity.of(&token).await.map(Some)
             }
-            Some((ToAgent::Hello { version, .. }, None)) => {
+            Some((ToAgent::Hello { version, .. }, _)) => {
                 let message =
                     format!("version {version} of the protocol; this agent speaks version {VERSION}");
                 Err(Refusal::new("WrongVersion", message))
             }
-            Some(_) => {
-                Err(Refusal::new("ProtocolError", "the first message must be `hello`, without a descriptor"))
-            }
+            Some(_) => Err(Refusal::new("ProtocolError", "the first message must be `hello`")),
         }
-    }
-
-    async fn answer(
-        &self,
-        holder: &Holder,
-        held: &mut HashMap<String, Gone>,
-        message: ToAgent,
-        descriptor: Option<OwnedFd>,
-    ) -> FromAgent {
-        let (region, result) = match message {
-            ToAgent::Hello { .. } => {
-                return refusal(None, Refusal::new("ProtocolError", "`hello` came twice"));
-            }
-            ToAgent::Offer { region, size, device } => {
-                let taken = self.offer(holder, held, &region, (size, device), descriptor).await;
-                (region.clone(), taken.map(|()| FromAgent::Accepted { region }))
-            }
-            ToAgent::Withdraw { region } => {
-                let given_back = self.withdraw(holder, held, &region).await;
-                (region.clone(), given_back.map(|()| FromAgent::Withdrawn { region }))
-            }
-        };
-        result.unwrap_or_else(|why| refusal(Some(region), why))
-    }
-
-    async fn offer(
-        &self,
-        holder: &Holder,
-        held: &mut HashMap<String, Gone>,
-        region: &str,
-        (size, device): (u64, String),
-        descriptor: Option<OwnedFd>,
-    ) -> Result<(), Refusal> {
-        if device != "cpu" {
-            let message =
-                format!("memory of device {device:?} cannot be handed over to this agent, only \"cpu\"");
-            return Err(Refusal::new("NoSuchDevice", message));
-        }
-        let memory = descriptor.ok_or_else(|| {
-            Refusal::new("DescriptorMissing", "an offer needs the descriptor of the memory with it")
-        })?;
-        // What the agent has let go of by itself is no longer held.
-        held.retain(|_, gone| matches!(gone.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
-        if held.len() >= MAX_REGIONS {
-            let message = format!("a connection may hold {MAX_REGIONS} regions; withdraw one first");
-            return Err(Refusal::new("TooMany", message));
-        }
-        let (answer, answered) = oneshot::channel();
-        let request =
-            Request::Offer { holder: holder.clone(), region: region.to_owned(), memory, size, answer };
-        let gone = self.ask(request, answered).await??;
-        held.insert(region.to_owned(), gone);
-        Ok(())
-    }
-
-    async fn withdraw(
-        &self,
-        holder: &Holder,
-        held: &mut HashMap<String, Gone>,
-        region: &str,
-    ) -> Result<(), Refusal> {
-        let gone = held
-            .remove(region)
-            .ok_or_else(|| Refusal::new("NotHeld", "this connection has handed over no such region"))?;
-        let (answer, answered) = oneshot::channel();
-        self.ask(Request::Withdraw { holder: holder.clone(), region: region.to_owned(), answer }, answered)
-            .await?;
-        tokio::time::timeout(DONE_WITHIN, gone).await.map(drop).map_err(|_| {
-            let message = format!(
-                "a transfer still uses the memory after {} s; leave it be until `ended`",
-                DONE_WITHIN.as_secs()
-            );
-            Refusal::new("Busy", message)
-        })
     }
 
     async fn ask<T>(&self, request: Request, answered: oneshot::Receiver<T>) -> Result<T, Refusal> {
         let ending = || Refusal::new("Unavailable", "the agent is ending; connect again later");
-        self.desk.send(request).await.map_err(|_| ending())?;
-        match tokio::time::timeout(DONE_WITHIN, answered).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(ending()),
-            Err(_) => Err(Refusal::new("Unavailable", "the agent did not get to it in time; try again")),
+        let asked = async {
+            self.desk.send(request).await.map_err(|_| ending())?;
+            answered.await.map_err(|_| ending())
+        };
+        timeout(DONE_WITHIN, asked).await.unwrap_or_else(|_| {
+            Err(Refusal::new("Unavailable", "the agent did not get to it in time; try again"))
+        })
+    }
+}
+
+impl Guest<'_> {
+    async fn answer(&mut self, message: ToAgent, descriptor: Option<Apart<OwnedFd>>) -> FromAgent {
+        let (region, result) = match message {
+            ToAgent::Hello { .. } => return broken("`hello` came twice"),
+            ToAgent::Offer { region, .. } | ToAgent::Withdraw { region } if region.len() > MAX_NAME => {
+                return broken("the name of a region is too long");
+            }
+            ToAgent::Offer { region, size, device } => {
+                let taken = self.offer(&region, size, &device, descriptor).await;
+                (region.clone(), taken.map(|()| FromAgent::Accepted { region }))
+            }
+            ToAgent::Withdraw { region } => {
+                let given_back = self.withdraw(&region).await;
+                (region.clone(), given_back.map(|()| FromAgent::Withdrawn { region }))
+            }
+        };
+        result.unwrap_or_else(|why| refusal(Some(region).filter(|_| !self.stuck), why))
+    }
+
+    async fn offer(
+        &mut self,
+        region: &str,
+        size: u64,
+        device: &str,
+        descriptor: Option<Apart<OwnedFd>>,
+    ) -> Result<(), Refusal> {
+        if device != "cpu" {
+            let device = shortened(device);
+            let message =
+                format!("memory of device {device:?} cannot be handed over to this agent, only \"cpu\"");
+            return Err(Refusal::new("NoSuchDevice", message));
+        }
+        let memory = descriptor.and_then(Apart::take).ok_or_else(|| {
+            Refusal::new("DescriptorMissing", "an offer needs the descriptor of the memory with it")
+        })?;
+        // What the agent has let go of by itself is no longer held.
+        self.held.retain(|_, gone| matches!(gone.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+        if self.held.len() >= MAX_REGIONS {
+            return Err(too_many(&format!(
+                "a connection may hold {MAX_REGIONS} regions; withdraw one first"
+            )));
+        }
+        let (memory, gone) = self.look_at(memory, size).await?;
+        let (answer, answered) = oneshot::channel();
+        let request =
+            Request::Offer { holder: self.holder.clone(), region: region.to_owned(), memory, answer };
+        self.session.ask(request, answered).await??;
+        self.held.insert(region.to_owned(), gone);
+        Ok(())
+    }
+
+    /// Whether it is memory as it must be. As long as that takes, and the closing of what is not, the connection counts.
+    async fn look_at(&mut self, memory: OwnedFd, size: u64) -> Result<(HostMemory, Gone), Refusal> {
+        let counted = Arc::clone(&self.counted);
+        let looked = apart(move || {
+            let found = HostMemory::adopt(memory, size);
+            drop(counted);
+            found
+        });
+        match timeout(LOOKED_AT_WITHIN, looked).await {
+            Ok(Ok(found)) => found.map_err(|why| Refusal::new("MemoryUnfit", why)),
+            Ok(Err(_)) => Err(Refusal::new("Unavailable", "the agent could not look at it; try again")),
+            Err(_) => {
+                self.stuck = true;
+                Err(Refusal::new(
+                    "MemoryUnfit",
+                    "the descriptor does not let itself be closed; hand over a memfd",
+                ))
+            }
         }
     }
+
+    async fn withdraw(&mut self, region: &str) -> Result<(), Refusal> {
+        if !self.held.contains_key(region) {
+            return Err(Refusal::new("NotHeld", "this connection has handed over no such region"));
+        }
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Withdraw { holder: self.holder.clone(), region: region.to_owned(), answer };
+        self.session.ask(request, answered).await?;
+        if self.is_gone(region).await {
+            return Ok(());
+        }
+        let message = format!(
+            "a transfer still uses the memory after {} s; leave it be, and withdraw again",
+            DONE_WITHIN.as_secs()
+        );
+        Err(Refusal::new("Busy", message))
+    }
+
+    /// What a region had is the workload's again when it hears that the region has ended, not before.
+    async fn heed(&mut self, event: &FromAgent) {
+        if let FromAgent::Ended { region, .. } = event {
+            self.is_gone(region).await;
+        }
+    }
+
+    /// Waits until nobody can reach the memory; false when that takes too long.
+    async fn is_gone(&mut self, region: &str) -> bool {
+        let Some(gone) = self.held.get_mut(region) else { return true };
+        let in_time = timeout(DONE_WITHIN, gone).await.is_ok();
+        if in_time {
+            self.held.remove(region);
+        }
+        in_time
+    }
+}
+
+fn broken(what: &str) -> FromAgent {
+    refusal(None, Refusal::new("ProtocolError", format!("{what}; see docs/workload-memory.md")))
 }
 
 fn refusal(region: Option<String>, Refusal { reason, message }: Refusal) -> FromAgent {
     FromAgent::Refused { region, reason: reason.to_owned(), message }
 }
 
-async fn refuse(line: &Line, region: Option<String>, why: Refusal) {
-    info!(reason = why.reason, message = why.message, "a workload is refused");
-    line.say(&refusal(region, why)).await;
+async fn refuse(line: &Line, why: Refusal) {
+    // Whoever can connect can cause this as often as it likes, so it is no line of the log by default.
+    debug!(reason = why.reason, message = why.message, "a workload is refused");
+    line.say(&refusal(None, why)).await;
 }

@@ -16,4 +16,5 @@ mod region_lives;
 mod regions;
 mod resume;
 mod within;
+mod workload_socket;
 mod workloads;

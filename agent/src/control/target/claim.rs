@@ -30,7 +30,7 @@ pub(super) enum Claim {
     /// Beneath a volume.
     Volume(Arc<Volume>, DestinationLock),
     /// Into a region.
-    Region(Writing),
+    Region(Box<Writing>),
 }
 
 /// Waits for the right to write where the task says, at most as long as the hop may wait for anything.
@@ -53,7 +53,8 @@ pub(super) async fn claim(hop: &Hop, report: &Report, half: &mut TargetSide) -> 
             let busy = format!("another transfer uses MemoryRegion {name} on node {node}; wait for it");
             let (regions, namespace) = (&context.regions, hop.namespace());
             let free = || regions.try_write(&namespace, memory, &hop.task.spec.job_ref.name);
-            Ok(Claim::Region(when_free(hop, report, half, regions.changes(), busy, free).await?))
+            let writing = when_free(hop, report, half, regions.changes(), busy, free).await?;
+            Ok(Claim::Region(Box::new(writing)))
         }
     }
 }
@@ -119,7 +120,7 @@ impl Claim {
                 Ok(Sink::Volume(Box::new(destination.remembering(hop.memory()))))
             }
             (Self::Region(writing), _) => {
-                Ok(Sink::Region(Box::new(RegionTarget::new(writing, hop.algorithm()))))
+                Ok(Sink::Region(Box::new(RegionTarget::new(*writing, hop.algorithm()))))
             }
             (Self::Volume(..), Place::Memory(_)) => Err(Failure::new(
                 Reason::InvalidSpec,
