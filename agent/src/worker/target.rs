@@ -6,6 +6,7 @@ mod answerer;
 mod assembly;
 mod checkpoints;
 mod common;
+mod files;
 mod partial_file;
 mod queue;
 mod ready;
@@ -22,21 +23,21 @@ use nixl_transfer_crds::Reason;
 use super::digests::Digests;
 use super::external::External;
 use super::failures;
-use super::hop::{HopCommand, Seat, Stop, out_of_turn};
+use super::hop::{Seat, Stop};
 use super::progress::Pace;
 use super::relay::{Forwarding, Onward};
 use super::signs::{Patience, Signs};
 use super::source::answers::Answers;
 use super::trouble::Trouble;
-use crate::digest::{self, Hasher};
+use crate::digest;
 use crate::manifest;
 use crate::protocol::{Counters, Failure, FromWorker};
 use crate::wire::{Frames, SIGN_OF_WORK};
 use answerer::{Answerer, Behind};
-use assembly::{Assembly, FileFacts, Step};
+use assembly::{Assembly, Step};
 use checkpoints::Checkpoints;
 pub(super) use ready::ReadyFile;
-use ready::{OpenFile, Place};
+use ready::OpenFile;
 use store::{FinishedFile, Store};
 
 /// What a target is told when it is opened.
@@ -266,35 +267,7 @@ impl Target {
                 let digest = digest.to_vec();
                 self.store.finish(FinishedFile { facts: file, path, digest, written: None });
             }
-            Step::FileComplete { file, digest } => {
-                let open = self.opened(&file)?;
-                let found = open.hasher.finish();
-                let path = self.assembly.path(file.index);
-                if found != digest {
-                    let message =
-                        format!("{path}: the digest of what arrived is not the one that the source sent");
-                    return Err(Failure::new(Reason::IntegrityError, message).into());
-                }
-                self.digests.push(file.index, digest);
-                let identical = open.standing.as_deref() == Some(digest);
-                let written = match open.place {
-                    Place::File(partial) => Some((partial, identical)),
-                    Place::External(mut external) => {
-                        let mut told = Instant::now();
-                        external.prove(algorithm, digest, || {
-                            if told.elapsed() >= LOOK {
-                                told = Instant::now();
-                                self.signs.give();
-                                // The source waits meanwhile. That it is gone is heard elsewhere.
-                                let _ = self.answers.send(SIGN_OF_WORK);
-                            }
-                        })?;
-                        self.external = Some(external);
-                        None
-                    }
-                };
-                self.store.finish(FinishedFile { facts: file, path, digest: found, written });
-            }
+            Step::FileComplete { file, digest } => self.complete(file, digest)?,
             Step::Done { digest } => {
                 let whole =
                     manifest::digest(algorithm, self.assembly.entries(), |index| self.digests.get(index));
@@ -306,74 +279,6 @@ impl Target {
             }
         }
         Ok(())
-    }
-
-    /// So many bytes of the next file need not come.
-    fn here_already(&mut self, bytes: u64) {
-        self.in_place += bytes;
-        self.resumed += bytes;
-    }
-
-    /// The file that is being written, or the next one from its first byte on.
-    fn opened(&mut self, file: &FileFacts) -> Result<OpenFile, Stop> {
-        if let Some(open) = self.current.take() {
-            return Ok(open);
-        }
-        let path = self.assembly.path(file.index);
-        let algorithm = self.seat.options.algorithm;
-        let ready = self.next_file(file)?;
-        if ready.prefix.is_some() {
-            // Before the first byte of it is written over.
-            let (hop, digest) = (self.seat.id, Hasher::new(algorithm).finish());
-            self.seat.outbox.send(&FromWorker::Durable { hop, index: file.index, length: 0, digest });
-        }
-        Ok(ready.begin(algorithm, &path)?)
-    }
-
-    /// The next file, when it is ready to be written.
-    fn next_file(&mut self, file: &FileFacts) -> Result<ReadyFile, Stop> {
-        let patience = self.seat.patience();
-        let deadline = Instant::now() + patience;
-        if self.ready.is_empty() {
-            // Control's window may move only with these.
-            self.store.hand_over();
-        }
-        loop {
-            match self.ready.pop_front() {
-                Some(ready) if ready.index == file.index => return Ok(ready),
-                Some(_) => return Err(out_of_turn().into()),
-                None => match self.seat.command(deadline)? {
-                    Some(HopCommand::Ready(files)) => self.ready.extend(files),
-                    Some(_) => return Err(out_of_turn().into()),
-                    None => {
-                        let message = format!(
-                            "no file to write into was opened within {} s; look at the volume's disk",
-                            patience.as_secs()
-                        );
-                        return Err(Failure::new(Reason::ProgressDeadlineExceeded, message).into());
-                    }
-                },
-            }
-        }
-    }
-
-    /// Waits until the last file was reported.
-    fn await_store(&mut self) -> Result<(), Stop> {
-        let mut stored = self.store.stored();
-        loop {
-            match self.seat.command(Instant::now() + STORE)? {
-                Some(HopCommand::Drained) => return Ok(()),
-                // Control opens ahead; more than the manifest has it does not open.
-                Some(_) => return Err(out_of_turn().into()),
-                None => {
-                    let now = self.store.stored();
-                    if std::mem::replace(&mut stored, now) == now {
-                        let message = format!("no file reached the disk within {} s", STORE.as_secs());
-                        return Err(Failure::new(Reason::IoError, message).into());
-                    }
-                }
-            }
-        }
     }
 
     /// A stream that was aborted because a file could not be finished failed for the file's reason.
