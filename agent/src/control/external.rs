@@ -21,6 +21,10 @@ pub async fn consume(
     (key, uid): (&RegionKey, &str),
     offer: &Offer,
 ) -> Result<(), Failure> {
+    if !context.fence.may_commit() {
+        let message = "the agent has not renewed its Lease in time, and another may be there: the workload was not told";
+        return Err(Failure::new(Reason::AgentNotReady, message));
+    }
     let (answer, answered) = oneshot::channel();
     let consumed = Consumed { key: key.clone(), uid: uid.to_owned(), offer: offer.id.clone(), answer };
     let ending = |_| Failure::new(Reason::AgentRestarted, "the agent is ending");

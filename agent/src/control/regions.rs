@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tracing::{info, warn};
 
@@ -29,7 +30,7 @@ use crate::{
     workload::Request,
 };
 
-/// After a failed write or a failed allocation.
+/// After a failed write.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 /// How long the last words may take, all together.
@@ -101,6 +102,7 @@ impl RegionKeeper {
         let mut handed = Handed::default();
         let mut allocations: JoinSet<Allocated> = JoinSet::new();
         let mut failed = false;
+        let mut again: Option<Instant> = None;
         loop {
             tokio::select! {
                 change = changes.recv() => match change {
@@ -109,6 +111,7 @@ impl RegionKeeper {
                 },
                 Some(done) = allocations.join_next() => match done {
                     Ok(allocated) => known::allocated(&self.regions, &mut known, allocated),
+                    // Whose it was is found by the next look.
                     Err(error) => warn!(%error, "an allocation ended badly; it is tried again"),
                 },
                 Some(consumed) = consumed.recv() => self.consume(&mut known, consumed).await,
@@ -117,15 +120,16 @@ impl RegionKeeper {
                 Ok(()) = used.changed() => {}
                 Ok(()) = room.changed() => {}
                 () = tokio::time::sleep(RETRY_AFTER), if failed => {}
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
             }
             handed.give_back_unfit(&known, &self.regions);
-            let retry = failed;
             failed = false;
             for (key, known) in &mut known {
-                failed |= !known.hold(key, &self.regions, &self.budget, &mut allocations, retry);
+                known.hold(key, &self.regions, &self.budget, &mut allocations);
                 failed |= !self.write(key, known, false).await;
             }
+            again = known.values().filter_map(Known::again_at).min();
         }
         known.values().for_each(Known::give_up);
         let last_words = async {
@@ -162,6 +166,8 @@ impl RegionKeeper {
         let written = match known.get_mut(&key).filter(|known| known.uid() == uid) {
             Some(known) => {
                 known.consume(&offer);
+                // Before anybody is told: who waits for the region must not get it when this user leaves.
+                self.regions.retire(&key, &uid);
                 let written = self.write(&key, known, false).await;
                 written && known.object.status.as_ref().is_some_and(|status| status.consumed == Some(offer))
             }

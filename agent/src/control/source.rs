@@ -78,14 +78,23 @@ async fn send(hop: &Hop, report: &Report, worker: &mut Option<WorkerName>) -> En
     let mut seat = None;
     // Given back when the seat is left, not before.
     let (mut staging, mut supplied) = (None, None);
+    let sent = AtomicBool::new(false);
     let interrupt = hop.interrupt(Side::Source);
-    let ending = tokio::select! {
-        result = phases(hop, report, &mut seat, (&mut staging, &mut supplied), &stop_walk) => match result {
+    let mut ending = tokio::select! {
+        result = phases(hop, report, &mut seat, (&mut staging, &mut supplied), &stop_walk, &sent) => match result {
             Ok(()) => Ending::Succeeded,
             Err(failure) => Ending::Failed(failure),
         },
         ending = interrupt => ending,
     };
+    // Also when the job is deleted as soon as it is complete: who lent the memory waits to hear.
+    let is_there = sent.load(Ordering::Relaxed) && hop.has_target_all();
+    if let (true, Some(seat), Some(supply)) = (is_there, &mut seat, &supplied)
+        && matches!(ending, Ending::Succeeded | Ending::Cancelled)
+        && let Err(failure) = tell_owner(hop, seat, supply).await
+    {
+        ending = Ending::Failed(failure);
+    }
     stop_walk.store(true, Ordering::Relaxed);
     if let Some(seat) = seat {
         *worker = Some(seat.worker().clone());
@@ -100,6 +109,7 @@ async fn phases(
     seat: &mut Option<Seat>,
     (staging, supplied): (&mut Option<Share>, &mut Option<Supply>),
     stop_walk: &Arc<AtomicBool>,
+    sent: &AtomicBool,
 ) -> Result<(), Failure> {
     let spec = &hop.task.spec;
     let stream = hop.stream()?;
@@ -123,20 +133,30 @@ async fn phases(
     super::metadata::check_rdma(&metadata, &peer)?;
     seat.send(ToWorker::Connect { hop: seat.hop, metadata, worker: WorkerName(peer) }, Vec::new()).await?;
     tokio::select! {
-        result = feed_and_tell(hop, seat, supply) => result,
+        result = send_all(hop, seat, supply, sent) => result,
         failure = taken_away => Err(failure),
     }
 }
 
-/// Sends everything; a workload that exposes its memory by itself is told when the target has it all.
-async fn feed_and_tell(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure> {
+/// Sends everything, and waits until the target has stored it where that is somebody else's memory: who hears that all is well
+/// may give it up.
+async fn send_all(hop: &Hop, seat: &mut Seat, supply: &Supply, sent: &AtomicBool) -> Result<(), Failure> {
     feed(hop, seat, supply).await?;
-    if let Some((region, offer)) = supply.external().and_then(|region| Some((region, region.offer()?))) {
+    sent.store(true, Ordering::Relaxed);
+    if supply.is_lent() {
         hop.target_has_it().await?;
+    }
+    Ok(())
+}
+
+/// The target has everything: says so to whom the memory is.
+async fn tell_owner(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure> {
+    if let Some((region, offer)) = supply.external().and_then(|region| Some((region, region.offer()?))) {
         external::consume(&hop.context, region.region(), offer).await?;
         seat.send(ToWorker::Complete { hop: seat.hop }, Vec::new()).await?;
         external::told(&mut seat.events).await?;
     }
+    supply.sent();
     Ok(())
 }
 
@@ -197,6 +217,11 @@ async fn feed(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure
     let mut files: Vec<u32> = regular_files(supply.entries());
     if let Some(offer) = supply.external().and_then(RegionSource::offer) {
         let expected = offer.expected(hop.algorithm())?;
+        let unverified = hop.task.spec.source.place.memory().is_some_and(|memory| memory.unverified);
+        if expected.is_none() && !unverified {
+            let message = "the digest of the external region was taken away since the attempt was planned";
+            return Err(Failure::new(Reason::RegionNotReady, message));
+        }
         let metadata = offer.metadata.clone();
         seat.send(ToWorker::FromExternal { hop: seat.hop, metadata, expected }, Vec::new()).await?;
         files.clear();
@@ -233,7 +258,6 @@ async fn feed(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure
                 reported = counters.bytes.max(reported);
             }
             FromWorker::Sent { counters, .. } => {
-                supply.sent();
                 hop.context.metrics.bytes(
                     &hop.namespace(),
                     "sent",

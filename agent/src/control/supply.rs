@@ -59,6 +59,11 @@ impl Supply {
         }
     }
 
+    /// Whether it is somebody else's memory, who hears when the target has it.
+    pub fn is_lent(&self) -> bool {
+        matches!(self, Self::Region(region) if region.is_lent())
+    }
+
     /// Whether it is memory.
     pub fn is_memory(&self) -> bool {
         matches!(self, Self::Region(_))

@@ -161,6 +161,10 @@ async fn phases(
     tokio::select! {
         result = transfer(hop, report, half, relayed, &mut held.worker, received, (stream, choice, since)) => result,
         failure = taken_away => Err(failure),
+    }?;
+    match (&mut held.worker, &held.received) {
+        (Some(worker), Some(received)) => tell_owner(hop, worker, received).await,
+        _ => Ok(()),
     }
 }
 
@@ -203,7 +207,12 @@ async fn transfer(
     super::metadata::check_agent(&metadata, &peer)?;
     let connect = ToWorker::Connect { hop: HOP, metadata, worker: WorkerName(peer) };
     worker.sender().send(connect, Vec::new()).await?;
-    take_in(hop, report, half, worker, received, &choice).await?;
+    take_in(hop, report, half, worker, received, &choice).await
+}
+
+/// Everything is there and verified: says so to a workload that exposes its memory by itself. What it does with its region from now
+/// on changes nothing about that.
+async fn tell_owner(hop: &Hop, worker: &mut Worker, received: &Received) -> Result<(), Failure> {
     let external = received.external();
     if let Some((region, offer)) = external.and_then(|region| Some((region, region.offer()?))) {
         external::consume(&hop.context, region.region(), offer).await?;

@@ -46,6 +46,11 @@ impl RegionSource {
         manifest::totals(&self.entries)
     }
 
+    /// Whether it is somebody else's memory, who hears when the target has it.
+    pub fn is_lent(&self) -> bool {
+        self.reading.is_lent()
+    }
+
     /// Resolves when the region is taken away.
     pub fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
         self.reading.ended()

@@ -65,6 +65,11 @@ impl Reading {
         ended(self.user.ended.clone())
     }
 
+    /// Whether it is somebody else's memory, who hears when it was read.
+    pub fn is_lent(&self) -> bool {
+        self.user.holder.is_some() || self.memory.offer().is_some()
+    }
+
     /// All was read: so many bytes, with this digest.
     pub fn complete(&self, bytes: u64, digest: String) {
         self.user.complete(bytes, digest);

@@ -16,6 +16,9 @@ use super::target::ReadyFile;
 use crate::protocol::entry::{Entry, Totals};
 use crate::protocol::{Failure, FileToRead, FileToWrite, FromWorker, HopId, StreamOptions, Used, WorkerName};
 
+/// Longer than any target stores. Control closes the hop, or ends the worker, when it is known that nothing comes of it.
+const COMPLETED_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What a hop's thread is told.
 #[derive(Debug)]
 pub(super) enum HopCommand {
@@ -278,12 +281,11 @@ impl Seat {
 
     /// Waits until the workload shall be told that all is well, which control says when all ends of the hop have reported.
     pub(super) fn completion(&mut self) -> Result<(), Stop> {
-        let within = Duration::from_secs(self.options.connect_seconds.max(1));
-        match self.command(Instant::now() + within)? {
+        match self.command(Instant::now() + COMPLETED_WITHIN)? {
             Some(HopCommand::Complete) => Ok(()),
             Some(_) => Err(out_of_turn().into()),
             None => {
-                let message = format!("it was not known within {} s whether all is well", within.as_secs());
+                let message = "it was not known for a day whether all is well";
                 Err(Failure::new(Reason::DeadlineExceeded, message).into())
             }
         }

@@ -36,8 +36,8 @@ use crate::wire::{Frames, SIGN_OF_WORK};
 use answerer::{Answerer, Behind};
 use assembly::{Assembly, Step};
 use checkpoints::Checkpoints;
-pub(super) use ready::ReadyFile;
 use ready::OpenFile;
+pub(super) use ready::ReadyFile;
 use store::{FinishedFile, Store};
 
 /// What a target is told when it is opened.

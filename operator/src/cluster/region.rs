@@ -1,5 +1,6 @@
 //! A MemoryRegion as far as planning needs it. Pure.
 
+use jiff::Timestamp;
 use nixl_transfer_crds::{
     MemoryRegion, Reason,
     condition::{READY, find},
@@ -11,6 +12,8 @@ use nixl_transfer_crds::{
 pub struct RegionView {
     /// Which one of its name.
     pub uid: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
     /// The node whose memory it is.
     pub node: String,
     /// What jobs may do with it.
@@ -52,6 +55,7 @@ impl RegionView {
         };
         Self {
             uid: region.metadata.uid.clone().unwrap_or_default(),
+            created: region.metadata.creation_timestamp.as_ref().map(|time| time.0),
             node: region.spec.node.name.clone(),
             access: region.spec.access,
             external: matches!(region.spec.held, Held::External(_)),

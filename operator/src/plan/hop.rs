@@ -141,10 +141,16 @@ fn able(hop: &Wanted<'_>, context: &Context<'_>, plan: &mut Plan) -> Result<Read
     if let Some(task) = hop.latest {
         if has_succeeded(task) {
             attend::release_source(task, context.now, plan);
-            return Err(State::Succeeded);
-        }
-        if let Some(state) = attend::under_way(task, context, plan) {
-            return Err(state);
+            if hop.is_where(task) {
+                return Err(State::Succeeded);
+            }
+        } else {
+            if hop.missing.is_some() && is_receiving(task) {
+                attend::end(task, plan);
+            }
+            if let Some(state) = attend::under_way(task, context, plan) {
+                return Err(state);
+            }
         }
     }
     if context.halt.is_some() {
@@ -159,6 +165,7 @@ fn able(hop: &Wanted<'_>, context: &Context<'_>, plan: &mut Plan) -> Result<Read
     }
     let next = match hop.latest {
         None => next::first(hop, context),
+        Some(task) if has_succeeded(task) => next::elsewhere(task, hop, context),
         Some(task) => next::after(task, context, plan)?,
     };
     start::gate(hop, next, context, plan)

@@ -16,7 +16,7 @@ use super::{
     path::{Overlap, overlap},
     regions,
 };
-use crate::cluster::{AgentView, NodeView};
+use crate::cluster::{AgentView, NodeView, RegionView};
 
 /// Something that stands in the way of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub struct Wanted<'a> {
     pub missing: Option<Block>,
     /// Whether it came by a selector that matches other nodes too.
     pub among_others: bool,
+    /// The region that receives.
+    pub region: Option<&'a RegionView>,
     /// The latest attempt in the current run.
     pub latest: Option<&'a TransferTask>,
 }
@@ -103,20 +105,32 @@ pub fn wanted<'a>(input: &Input<'a>, current: &[&'a TransferTask]) -> Vec<Wanted
             uid: view.uid.clone(),
             missing: None,
             among_others,
+            region: None,
             latest: latest(&destination.name, &|task| {
                 Some(&task.spec.target.node_uid) == view.uid.as_ref() && task.spec.target.node_name == node
             }),
         };
-        let is_memory = destination.place.memory().is_some();
         let nowhere = |node: &str, missing: Block| Wanted {
             destination,
             node: node.into(),
             uid: None,
             missing: Some(missing),
             among_others: false,
-            // What a node, or a region, had received before it was gone stays received.
-            latest: latest(&destination.name, &|task| is_memory || task.spec.target.node_name == node)
+            region: None,
+            // What a node had received before it left stays received.
+            latest: latest(&destination.name, &|task| task.spec.target.node_name == node)
                 .filter(|task| hop::has_succeeded(task)),
+        };
+        // What a region has received stays received, and what is under way to one that is gone is ended.
+        let without_region = |missing: Block| {
+            let latest = latest(&destination.name, &|_| true);
+            let target = latest.map(|task| &task.spec.target);
+            Wanted {
+                node: target.map(|target| target.node_name.clone()).unwrap_or_default(),
+                uid: target.map(|target| target.node_uid.clone()),
+                latest,
+                ..nowhere("", missing)
+            }
         };
         let at_one = |name: &str| match input.cluster.node(name) {
             Some((node, view)) => hop(node, view, false),
@@ -125,8 +139,8 @@ pub fn wanted<'a>(input: &Input<'a>, current: &[&'a TransferTask]) -> Vec<Wanted
         let node = destination.node.as_ref();
         match (&destination.place, node.and_then(|node| node.name.as_ref())) {
             (Place::Memory(memory), _) => hops.push(match regions::find(input, "", memory, node) {
-                Ok(region) => at_one(&region.node),
-                Err(block) => nowhere("", block),
+                Ok(region) => Wanted { region: Some(region), ..at_one(&region.node) },
+                Err(block) => without_region(block),
             }),
             (Place::Volume(_), Some(name)) => hops.push(at_one(name)),
             (Place::Volume(_), None) => {
@@ -196,6 +210,16 @@ pub fn source(input: &Input<'_>, status: &TransferJobStatus) -> Result<Chosen, B
                 place: Place::Memory(regions::for_task(memory, region, true)),
                 bytes: Some(bytes),
             })
+        }
+    }
+}
+
+impl Wanted<'_> {
+    /// Whether the attempt went where the hop goes now: a region that was made again is another one.
+    pub fn is_where(&self, task: &TransferTask) -> bool {
+        match (self.region, task.spec.target.place.memory()) {
+            (Some(region), Some(memory)) => region.uid == memory.uid,
+            _ => true,
         }
     }
 }

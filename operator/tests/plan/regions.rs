@@ -13,6 +13,7 @@ fn region(world: &mut World, name: &str, node: &str, change: impl FnOnce(&mut Re
     let agent = world.cluster.nodes[node].agent.as_ref().expect("every node of these worlds has one");
     let mut view = RegionView {
         uid: format!("uid-of-{name}"),
+        created: Some(world.now),
         node: node.into(),
         access: Access::ReadWrite,
         external: false,
@@ -183,6 +184,7 @@ fn a_region_that_is_deleted_ends_the_attempt_and_one_made_again_is_another() {
     let first = only_task(&world);
     let old = world.cluster.regions.remove(&("ns".to_string(), "r".to_string())).unwrap();
     catch_up(&mut world);
+    world.agents(false);
     world.pass(2);
     catch_up(&mut world);
     assert!(world.tasks.get(&first).is_none_or(|task| task.spec.cancel), "{:#?}", world.log);
@@ -210,4 +212,58 @@ fn what_an_external_region_gave_without_a_digest_is_complete_and_unverified() {
         assert_eq!(condition::find(&status.conditions, condition::READY).unwrap().reason, expected);
         assert_eq!(status.destinations[0].reason.as_deref(), unverified.then_some("Unverified"));
     }
+}
+
+#[test]
+fn a_region_made_again_after_its_success_is_not_served_by_it() {
+    let mut world = from(None, json!([{"name": "m", "memory": {"name": "r"}}, at("f", "c")]));
+    world.job.as_mut().unwrap().spec.transport.fan_out = nixl_transfer_crds::FanOut::Direct;
+    world.behaviour.insert("c".into(), crate::model::Behaviour::Hangs);
+    region(&mut world, "r", "b", |_| {});
+    run(&mut world);
+    world.pass(6);
+    catch_up(&mut world);
+    assert_eq!(world.status().nodes.unwrap().succeeded, 1, "{:#?}", world.log);
+    world.pass(700);
+    region(&mut world, "r", "b", |region| region.uid = "another".into());
+    run(&mut world);
+    let into: Vec<_> = world.tasks.values().filter(|task| task.spec.target.destination == "m").collect();
+    let last = into.iter().max_by_key(|task| task.spec.attempt).unwrap();
+    assert_eq!((last.spec.attempt, last.spec.failures), (1, 0), "{:#?}", world.log);
+    assert_eq!(last.spec.target.place.memory().unwrap().uid, "another");
+}
+
+#[test]
+fn what_a_region_has_received_stays_received_and_shown_when_it_is_gone() {
+    let mut world = from(None, to_memory("r"));
+    region(&mut world, "r", "b", |_| {});
+    world.operate(usize::MAX);
+    while world.agents(true) {}
+    world.cluster.regions.clear();
+    catch_up(&mut world);
+    assert!(world.is(condition::COMPLETE), "{:#?}", world.log);
+    let status = world.status();
+    assert_eq!(status.nodes.unwrap().succeeded, 1);
+    assert_eq!(status.destinations[0].node, "b");
+}
+
+#[test]
+fn a_region_that_goes_late_in_a_run_is_waited_for_from_then_on() {
+    let mut world = from(None, to_memory("r"));
+    region(&mut world, "r", "b", |_| {});
+    catch_up(&mut world);
+    world.pass(90);
+    world.edit(|job| job.spec.progress_deadline_seconds = 10_000);
+    catch_up(&mut world);
+    world.pass(500);
+    let gone = world.cluster.regions.remove(&("ns".to_string(), "r".to_string())).unwrap();
+    catch_up(&mut world);
+    world.agents(false);
+    catch_up(&mut world);
+    world.pass(20);
+    catch_up(&mut world);
+    assert!(!world.is(condition::FAILED), "{:#?}", world.log);
+    region(&mut world, "r", "b", |region| region.uid = format!("{}-again", gone.uid));
+    run(&mut world);
+    assert!(world.is(condition::COMPLETE), "{:#?}", world.log);
 }

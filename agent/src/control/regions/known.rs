@@ -6,13 +6,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use nixl_transfer_crds::{
     MemoryRegion, Quantity, Reason,
     region::{AgentMemory, Held},
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tracing::info;
 
 use crate::{
@@ -20,6 +21,8 @@ use crate::{
     region::{Budget, HostMemory, Memory, Offer, Region, RegionKey, Regions},
 };
 
+/// After an allocation that failed.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Host memory, as a region's device.
 const HOST: &str = "cpu";
 
@@ -28,8 +31,8 @@ pub struct Known {
     /// The object, with the status that was written last.
     pub object: MemoryRegion,
     trouble: Option<Failure>,
-    /// Whether the last allocation has failed, and the next one waits a little.
-    failed: bool,
+    /// When the next allocation may be tried, after one that failed.
+    again_at: Option<Instant>,
     /// The offer of a workload that has served its transfer.
     consumed: Option<String>,
     /// Text and digest of the offer that was looked at last.
@@ -61,12 +64,17 @@ impl Known {
             Self::forget(all, regions, &key);
         }
         match all.get_mut(&key) {
-            Some(known) => known.object = object,
+            Some(known) => {
+                // Another start of the agent may have written it meanwhile.
+                let written = object.status.as_ref().and_then(|status| status.consumed.clone());
+                known.consumed = known.consumed.take().or(written);
+                known.object = object;
+            }
             None => {
                 // What an earlier start of the agent has written.
                 let consumed = object.status.as_ref().and_then(|status| status.consumed.clone());
                 let (trouble, allocating, looked_at) = (None, None, None);
-                all.insert(key, Self { object, trouble, failed: false, consumed, looked_at, allocating });
+                all.insert(key, Self { object, trouble, again_at: None, consumed, looked_at, allocating });
             }
         }
     }
@@ -99,35 +107,41 @@ impl Known {
         }
     }
 
-    /// Begins what is needed to hold the region as it shall be. False when that failed and is to be tried again.
+    /// When the next allocation may be tried, if one has failed.
+    pub fn again_at(&self) -> Option<Instant> {
+        self.again_at
+    }
+
+    /// Begins what is needed to hold the region as it shall be.
     pub fn hold(
         &mut self,
         key: &RegionKey,
         regions: &Regions,
         budget: &Budget,
         allocations: &mut JoinSet<Allocated>,
-        retry: bool,
-    ) -> bool {
+    ) {
         let memory = match &self.object.spec.held {
             Held::Agent(memory) => memory,
-            Held::Workload(_) => return true,
+            Held::Workload(_) => return,
             Held::External(external) => {
                 let digest = external.digest.clone();
-                self.look_at_offer(key, regions, digest);
-                return true;
+                return self.look_at_offer(key, regions, digest);
             }
         };
         let bytes = match wanted(memory) {
             Ok(bytes) => bytes,
             Err(failure) => {
+                // A change of it frees what was there, also a change to what cannot be.
+                self.give_up();
+                regions.end(key, self.uid(), failure.clone());
                 self.trouble = Some(failure);
-                return true;
+                return;
             }
         };
         let shown = regions.shown(key);
         if shown.as_ref().is_some_and(|shown| shown.bytes == bytes) {
-            self.trouble = None;
-            return true;
+            (self.trouble, self.again_at) = (None, None);
+            return;
         }
         if let Some(shown) = shown {
             let size = Quantity::from_bytes(bytes);
@@ -135,12 +149,11 @@ impl Known {
                 format!("MemoryRegion {} was given another size, {size}, which frees what was there", key.1);
             regions.end(key, &shown.uid, Failure::new(Reason::RegionNotReady, message));
         }
-        if self.allocating.is_some() {
-            // Of another size perhaps; then it is given up when it comes.
-            return true;
-        }
-        if self.failed && !retry {
-            return false;
+        // One whose thread is gone without a word has nobody else who knows of it.
+        self.allocating = self.allocating.take().filter(|given_up| Arc::strong_count(given_up) > 1);
+        // Of another size perhaps; then it is given up when it comes.
+        if self.allocating.is_some() || self.again_at.is_some_and(|at| Instant::now() < at) {
+            return;
         }
         let Some(share) = budget.take(bytes) else {
             let (size, free, total) =
@@ -151,9 +164,9 @@ impl Known {
             );
             self.trouble = Some(Failure::new(Reason::RegionNotReady, message));
             // Its turn comes when something is given back.
-            return true;
+            return;
         };
-        (self.trouble, self.failed) = (None, false);
+        self.again_at = None;
         let given_up = Arc::new(AtomicBool::new(false));
         self.allocating = Some(Arc::clone(&given_up));
         let (key, uid) = (key.clone(), self.uid().to_owned());
@@ -161,7 +174,6 @@ impl Known {
             let result = HostMemory::allocate(bytes, share, &given_up);
             Allocated { key, uid, given_up, result }
         });
-        true
     }
 }
 
@@ -244,7 +256,10 @@ pub fn allocated(regions: &Regions, all: &mut HashMap<RegionKey, Known>, allocat
                 instead,
             );
         }
-        Err(failure) => (known.trouble, known.failed) = (Some(failure), true),
+        Err(failure) => {
+            known.trouble = Some(failure);
+            known.again_at = Some(Instant::now() + AGAIN_AFTER);
+        }
     }
 }
 

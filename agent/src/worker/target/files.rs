@@ -80,12 +80,14 @@ impl Target {
             Place::File(partial) => Some((partial, identical)),
             Place::External(mut external) => {
                 let mut told = Instant::now();
+                self.tell_progress();
                 external.prove(algorithm, digest, || {
                     if told.elapsed() >= LOOK {
                         told = Instant::now();
                         self.signs.give();
                         // The source waits meanwhile. That it is gone is heard elsewhere.
                         let _ = self.answers.send(SIGN_OF_WORK);
+                        self.tell_progress();
                     }
                 })?;
                 self.external = Some(external);

@@ -32,15 +32,24 @@ pub fn release_source(task: &TransferTask, now: Timestamp, plan: &mut Plan) {
     }
 }
 
+/// Asks both agents to end the attempt, unless they were asked before.
+pub fn end(task: &TransferTask, plan: &mut Plan) {
+    if !task.spec.cancel && task.metadata.deletion_timestamp.is_none() {
+        plan.actions.push(Action::Cancel(TaskRef::of(task)));
+    }
+}
+
 /// Looks after an attempt that may still do something. None when it is over and its end is on record.
 pub fn under_way(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Option<State> {
     let (input, now) = (context.input, context.now);
     let open = open_halves(task);
     let failed = cause::of(task);
     let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
+    // Asked once in a plan.
     let cancel = |plan: &mut Plan| {
-        if !asked {
-            plan.actions.push(Action::Cancel(TaskRef::of(task)));
+        let this = Action::Cancel(TaskRef::of(task));
+        if !asked && !plan.actions.contains(&this) {
+            plan.actions.push(this);
         }
     };
     if open.is_empty() {

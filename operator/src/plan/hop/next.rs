@@ -44,6 +44,14 @@ pub fn first(hop: &Wanted<'_>, context: &Context<'_>) -> Next {
     }
 }
 
+/// What follows an attempt that succeeded, into a region that was made again since: another one, into the new region.
+pub fn elsewhere(task: &TransferTask, hop: &Wanted<'_>, context: &Context<'_>) -> Next {
+    let ended = deadline::last_transition(task).unwrap_or(context.now);
+    let created = hop.region.and_then(|region| region.created).unwrap_or(ended);
+    let (attempt, failures) = (task.spec.attempt + 1, task.spec.failures);
+    Next { attempt, failures, since: ended.max(created), after: None, chain: true }
+}
+
 /// What follows an attempt that is over and did not succeed; a state when nothing does yet, or ever.
 pub fn after(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Result<Next, State> {
     let (input, now) = (context.input, context.now);
