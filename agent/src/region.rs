@@ -11,11 +11,11 @@ mod usage;
 
 pub use budget::Budget;
 pub use host::HostMemory;
-pub use memory::{Memory, Offer};
+pub use memory::{Memory, Offer, Offered};
 pub use source::RegionSource;
 pub use table::{Content, Region, Regions, Shown};
 pub use target::RegionTarget;
-pub use usage::{Reading, Writing};
+pub use usage::{Reading, Writing, or_never};
 
 /// Namespace and name of a MemoryRegion.
 pub type RegionKey = (String, String);

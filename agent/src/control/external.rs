@@ -6,21 +6,40 @@ use std::time::Duration;
 use nixl_transfer_crds::Reason;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{HopContext, events, regions::Consumed, workers::WorkerEvent};
+use super::{
+    HopContext, events,
+    regions::Consumed,
+    workers::{WorkerEvent, WorkerSender},
+};
 use crate::{
-    protocol::{Failure, FromWorker},
-    region::{Offer, RegionKey},
+    protocol::{Failure, FromWorker, HopId, ToWorker},
+    region::Offered,
 };
 
 /// How long the API server may take.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(20);
 
-/// Writes down that the offer has served. After this no other attempt uses it, whatever becomes of this one.
-pub async fn consume(
+/// All is well with the transfer: writes down that the offer has served, and has the worker tell the workload.
+pub async fn tell_owner(
     context: &HopContext,
-    (key, uid): (&RegionKey, &str),
-    offer: &Offer,
+    offered: Offered<'_>,
+    (sender, hop): (&WorkerSender, HopId),
+    events: &mut mpsc::Receiver<WorkerEvent>,
 ) -> Result<(), Failure> {
+    consume(context, offered).await?;
+    sender.send(ToWorker::Complete { hop }, Vec::new()).await?;
+    loop {
+        match events::next(events).await? {
+            FromWorker::Completed { .. } => return Ok(()),
+            FromWorker::Failed { failure, .. } => return Err(failure),
+            _ => {}
+        }
+    }
+}
+
+/// Writes down that the offer has served. After this no other attempt uses it, whatever becomes of this one.
+async fn consume(context: &HopContext, offered: Offered<'_>) -> Result<(), Failure> {
+    let Offered { key, uid, offer } = offered;
     if !context.fence.may_commit() {
         let message = "the agent has not renewed its Lease in time, and another may be there: the workload was not told";
         return Err(Failure::new(Reason::AgentNotReady, message));
@@ -37,17 +56,6 @@ pub async fn consume(
                 key.1
             );
             Err(Failure::new(Reason::AgentNotReady, message))
-        }
-    }
-}
-
-/// Waits until the worker has told the workload.
-pub async fn told(events: &mut mpsc::Receiver<WorkerEvent>) -> Result<(), Failure> {
-    loop {
-        match events::next(events).await? {
-            FromWorker::Completed { .. } => return Ok(()),
-            FromWorker::Failed { failure, .. } => return Err(failure),
-            _ => {}
         }
     }
 }

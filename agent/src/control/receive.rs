@@ -17,7 +17,7 @@ use crate::{
         Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, Prefix,
         entry::{Entry, Totals},
     },
-    region::RegionTarget,
+    region::Offered,
     volume::{Committed, Keep, MayCommit, OpenedPartial, Resume},
 };
 
@@ -110,20 +110,20 @@ impl Received {
         if self.totals.is_none() {
             return Ok(Arrival::Nothing);
         }
-        if self.sink.external().is_none() {
+        if self.sink.offered().is_none() {
             self.to_open = self.sink.file_indices().into();
         }
         Ok(Arrival::Open)
     }
 
-    /// The region, if it is the memory that a workload exposes by itself.
-    pub fn external(&self) -> Option<&RegionTarget> {
-        self.sink.external()
+    /// What a workload offers, if it is the memory that one exposes by itself.
+    pub fn offered(&self) -> Option<Offered<'_>> {
+        self.sink.offered()
     }
 
     /// The RdmaMetadata of such memory, once, when it is to be opened.
     pub fn offer_to_open(&mut self) -> Option<String> {
-        let metadata = self.external()?.offer()?.metadata.clone();
+        let metadata = self.offered()?.offer.metadata.clone();
         (!std::mem::replace(&mut self.offer_opened, true)).then_some(metadata)
     }
 

@@ -7,7 +7,7 @@ use crate::{
         Failure, StoredFile,
         entry::{Entry, Totals},
     },
-    region::RegionTarget,
+    region::{Offered, RegionTarget},
     volume::{Committed, Destination, Keep, MayCommit, OpenedPartial},
 };
 
@@ -21,11 +21,11 @@ pub enum Sink {
 }
 
 impl Sink {
-    /// The region, if it is the memory that a workload exposes by itself.
-    pub fn external(&self) -> Option<&RegionTarget> {
+    /// What a workload offers, if it is the memory that one exposes by itself.
+    pub fn offered(&self) -> Option<Offered<'_>> {
         match self {
-            Self::Region(region) if region.offer().is_some() => Some(region),
-            Self::Volume(_) | Self::Region(_) => None,
+            Self::Volume(_) => None,
+            Self::Region(region) => region.offered(),
         }
     }
 

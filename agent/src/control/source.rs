@@ -37,7 +37,7 @@ use crate::{
         Failure, FileToRead, FromWorker, MAX_DESCRIPTORS, ToWorker, WorkerName,
         entry::{Entry, EntryKind},
     },
-    region::RegionSource,
+    region::{Offered, RegionSource},
     volume::SourceTree,
 };
 
@@ -151,10 +151,9 @@ async fn send_all(hop: &Hop, seat: &mut Seat, supply: &Supply, sent: &AtomicBool
 
 /// The target has everything: says so to whom the memory is.
 async fn tell_owner(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure> {
-    if let Some((region, offer)) = supply.external().and_then(|region| Some((region, region.offer()?))) {
-        external::consume(&hop.context, region.region(), offer).await?;
-        seat.send(ToWorker::Complete { hop: seat.hop }, Vec::new()).await?;
-        external::told(&mut seat.events).await?;
+    if let Some(offered) = supply.offered() {
+        let sender = seat.sender();
+        external::tell_owner(&hop.context, offered, (&sender, seat.hop), &mut seat.events).await?;
     }
     supply.sent();
     Ok(())
@@ -215,7 +214,7 @@ async fn feed(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure
         seat.send(ToWorker::Manifest { hop: seat.hop, entries: part.to_vec(), totals }, Vec::new()).await?;
     }
     let mut files: Vec<u32> = regular_files(supply.entries());
-    if let Some(offer) = supply.external().and_then(RegionSource::offer) {
+    if let Some(Offered { offer, .. }) = supply.offered() {
         let expected = offer.expected(hop.algorithm())?;
         let unverified = hop.task.spec.source.place.memory().is_some_and(|memory| memory.unverified);
         if expected.is_none() && !unverified {
@@ -229,6 +228,11 @@ async fn feed(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure
     let (mut opened, mut consumed, mut reported) = (0, 0, 0);
     let window = window::files();
     let medium = Medium::of(supply.is_memory());
+    let (metrics, namespace) = (&hop.context.metrics, hop.namespace());
+    let mut count = |bytes: u64| {
+        metrics.bytes(&namespace, "sent", medium, bytes.saturating_sub(reported));
+        reported = bytes.max(reported);
+    };
     let _moving = hop.context.metrics.in_flight(Staging::need(&hop.task.spec.transport)?);
     loop {
         while opened < files.len() && opened - consumed < window {
@@ -248,22 +252,9 @@ async fn feed(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure
                     digests.iter().for_each(|file| supply.remember(file.index, &file.digest));
                 });
             }
-            FromWorker::Progress { counters, .. } => {
-                hop.context.metrics.bytes(
-                    &hop.namespace(),
-                    "sent",
-                    medium,
-                    counters.bytes.saturating_sub(reported),
-                );
-                reported = counters.bytes.max(reported);
-            }
+            FromWorker::Progress { counters, .. } => count(counters.bytes),
             FromWorker::Sent { counters, .. } => {
-                hop.context.metrics.bytes(
-                    &hop.namespace(),
-                    "sent",
-                    medium,
-                    counters.bytes.saturating_sub(reported),
-                );
+                count(counters.bytes);
                 return Ok(());
             }
             FromWorker::Failed { failure, .. } => return Err(failure),

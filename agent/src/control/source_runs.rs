@@ -155,6 +155,11 @@ impl Seat {
         &self.worker.name
     }
 
+    /// Talks to the worker, also while its events are waited for.
+    pub fn sender(&self) -> WorkerSender {
+        self.worker.sender.clone()
+    }
+
     /// Sends a message to the worker.
     pub async fn send(
         &self,

@@ -1,13 +1,13 @@
 //! What a source sends: a tree of a volume, or a region.
 
-use std::{future::pending, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
 use crate::{
     protocol::{
         Failure,
         entry::{Entry, Totals},
     },
-    region::RegionSource,
+    region::{Offered, RegionSource, or_never},
     volume::SourceTree,
 };
 
@@ -39,23 +39,17 @@ impl Supply {
 
     /// Resolves when it is taken away, which a tree never is.
     pub fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
-        let ended = match self {
+        or_never(match self {
             Self::Tree(_) => None,
             Self::Region(region) => Some(region.ended()),
-        };
-        async move {
-            match ended {
-                Some(ended) => ended.await,
-                None => pending().await,
-            }
-        }
+        })
     }
 
-    /// The region, if it is the memory that a workload exposes by itself.
-    pub fn external(&self) -> Option<&RegionSource> {
+    /// What a workload offers, if it is the memory that one exposes by itself.
+    pub fn offered(&self) -> Option<Offered<'_>> {
         match self {
-            Self::Region(region) if region.offer().is_some() => Some(region),
-            Self::Tree(_) | Self::Region(_) => None,
+            Self::Tree(_) => None,
+            Self::Region(region) => region.offered(),
         }
     }
 

@@ -162,10 +162,12 @@ async fn phases(
         result = transfer(hop, report, half, relayed, &mut held.worker, received, (stream, choice, since)) => result,
         failure = taken_away => Err(failure),
     }?;
-    match (&mut held.worker, &held.received) {
-        (Some(worker), Some(received)) => tell_owner(hop, worker, received).await,
-        _ => Ok(()),
+    // Everything is there and verified. What a workload does with its region from now on changes nothing about that.
+    if let (Some(worker), Some(offered)) = (&mut held.worker, received.offered()) {
+        let sender = worker.sender();
+        external::tell_owner(&hop.context, offered, (&sender, HOP), &mut worker.events).await?;
     }
+    Ok(())
 }
 
 /// Takes a worker and lets it receive.
@@ -208,18 +210,6 @@ async fn transfer(
     let connect = ToWorker::Connect { hop: HOP, metadata, worker: WorkerName(peer) };
     worker.sender().send(connect, Vec::new()).await?;
     take_in(hop, report, half, worker, received, &choice).await
-}
-
-/// Everything is there and verified: says so to a workload that exposes its memory by itself. What it does with its region from now
-/// on changes nothing about that.
-async fn tell_owner(hop: &Hop, worker: &mut Worker, received: &Received) -> Result<(), Failure> {
-    let external = received.external();
-    if let Some((region, offer)) = external.and_then(|region| Some((region, region.offer()?))) {
-        external::consume(&hop.context, region.region(), offer).await?;
-        worker.sender().send(ToWorker::Complete { hop: HOP }, Vec::new()).await?;
-        external::told(&mut worker.events).await?;
-    }
-    Ok(())
 }
 
 /// Takes in what the worker hands over until all is committed.

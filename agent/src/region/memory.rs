@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nixl_connect::{OperationKind, RdmaMetadata};
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason};
 
-use super::HostMemory;
+use super::{HostMemory, RegionKey};
 use crate::protocol::Failure;
 
 /// The memory of a region.
@@ -33,6 +33,17 @@ pub struct Offer {
     pub is_read: bool,
     /// Digest of the content, as the workload says, with the algorithm.
     pub digest: Option<String>,
+}
+
+/// An offer, and whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Offered<'a> {
+    /// Namespace and name of the region.
+    pub key: &'a RegionKey,
+    /// Its UID.
+    pub uid: &'a str,
+    /// What the workload offers.
+    pub offer: &'a Offer,
 }
 
 impl Offer {

@@ -1,13 +1,10 @@
 //! A region as a source: a manifest of one file, which is the region's content.
 
-use std::{
-    os::fd::OwnedFd,
-    sync::{Arc, OnceLock},
-};
+use std::{os::fd::OwnedFd, sync::OnceLock};
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason};
 
-use super::{Offer, Reading, RegionKey};
+use super::{Offered, Reading};
 use crate::{
     manifest,
     protocol::{
@@ -70,14 +67,9 @@ impl RegionSource {
         }
     }
 
-    /// The workload's offer, where it exposes the memory by itself.
-    pub fn offer(&self) -> Option<&Arc<Offer>> {
-        self.reading.memory.offer()
-    }
-
-    /// Namespace and name of the region, and its UID.
-    pub fn region(&self) -> (&RegionKey, &str) {
-        self.reading.region()
+    /// What a workload offers, where it exposes the memory by itself.
+    pub fn offered(&self) -> Option<Offered<'_>> {
+        self.reading.offered()
     }
 
     /// A descriptor to read it.

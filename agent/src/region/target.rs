@@ -1,11 +1,11 @@
 //! A region as a destination: takes a manifest of one file that fits, and says that it is complete when all of it is there
 //! and verified.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::os::fd::OwnedFd;
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason};
 
-use super::{Offer, RegionKey, Writing};
+use super::{Offered, Writing};
 use crate::{
     manifest,
     protocol::{
@@ -49,7 +49,7 @@ impl RegionTarget {
         manifest::check(&self.entries, totals)?;
         match self.entries.first().map(|entry| &entry.kind) {
             Some(EntryKind::File { size, .. })
-                if *size == room || (*size < room && self.offer().is_none()) =>
+                if *size == room || (*size < room && self.offered().is_none()) =>
             {
                 self.totals = Some(totals);
                 Ok(())
@@ -73,14 +73,9 @@ impl RegionTarget {
         self.totals
     }
 
-    /// The workload's offer, where it exposes the memory by itself.
-    pub fn offer(&self) -> Option<&Arc<Offer>> {
-        self.writing.memory.offer()
-    }
-
-    /// Namespace and name of the region, and its UID.
-    pub fn region(&self) -> (&RegionKey, &str) {
-        self.writing.region()
+    /// What a workload offers, where it exposes the memory by itself.
+    pub fn offered(&self) -> Option<Offered<'_>> {
+        self.writing.offered()
     }
 
     /// A descriptor to write it.

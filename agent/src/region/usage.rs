@@ -1,14 +1,17 @@
 //! The rights to use a region: who reads it, who writes it, what became of it. A right that is dropped is given back, and the
 //! workload whose memory it is hears how it went.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use nixl_transfer_client::wire::FromAgent;
 use nixl_transfer_crds::Reason;
 use tokio::sync::watch;
 
 use super::{
-    Content, Memory, RegionKey,
+    Content, Memory, Offered, RegionKey,
     table::{Entry, Table},
 };
 use crate::{
@@ -55,9 +58,9 @@ impl Reading {
         Self { memory, bytes, since, user }
     }
 
-    /// Namespace and name of the region, and its UID.
-    pub fn region(&self) -> (&RegionKey, &str) {
-        (&self.user.key, &self.user.uid)
+    /// What a workload offers, where it exposes the memory by itself.
+    pub fn offered(&self) -> Option<Offered<'_>> {
+        self.user.offered(&self.memory)
     }
 
     /// Resolves when the region is taken away.
@@ -91,9 +94,9 @@ impl Writing {
         &self.user.key.1
     }
 
-    /// Namespace and name of the region, and its UID.
-    pub fn region(&self) -> (&RegionKey, &str) {
-        (&self.user.key, &self.user.uid)
+    /// What a workload offers, where it exposes the memory by itself.
+    pub fn offered(&self) -> Option<Offered<'_>> {
+        self.user.offered(&self.memory)
     }
 
     /// So many bytes with this digest were written and verified: from now on they are the region's content.
@@ -116,6 +119,14 @@ impl Writing {
     }
 }
 
+/// Resolves when what can be taken away is; `None` cannot be.
+pub async fn or_never(taken_away: Option<impl Future<Output = Failure>>) -> Failure {
+    match taken_away {
+        Some(taken_away) => taken_away.await,
+        None => pending().await,
+    }
+}
+
 async fn ended(mut ended: watch::Receiver<Option<Failure>>) -> Failure {
     match ended.wait_for(Option::is_some).await.as_deref() {
         Ok(Some(failure)) => failure.clone(),
@@ -128,6 +139,10 @@ impl User {
     /// Whether it is this one's. One put there since, even under the same UID, is not.
     fn uses(&self, entry: &Entry) -> bool {
         entry.ended.subscribe().same_channel(&self.ended)
+    }
+
+    fn offered<'a>(&'a self, memory: &'a Memory) -> Option<Offered<'a>> {
+        Some(Offered { key: &self.key, uid: &self.uid, offer: memory.offer()? })
     }
 
     fn outcome(&self) -> MutexGuard<'_, Option<(u64, String)>> {

@@ -1,7 +1,7 @@
 //! The right to write a destination, for one transfer at a time: the lock on the real directory, or the region. Waits for
 //! others, and says so when it takes long.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{
@@ -18,7 +18,7 @@ use crate::{
         sink::Sink,
     },
     protocol::Failure,
-    region::{RegionTarget, Writing},
+    region::{RegionTarget, Writing, or_never},
     volume::{Destination, DestinationLock, Volume},
 };
 
@@ -92,21 +92,15 @@ async fn when_free<T>(
 impl Claim {
     /// Resolves when what is claimed is taken away, which a volume never is.
     pub(super) fn ended(&self) -> impl Future<Output = Failure> + Send + use<> {
-        let ended = match self {
+        or_never(match self {
             Self::Volume(..) => None,
             Self::Region(writing) => Some(writing.ended()),
-        };
-        async move {
-            match ended {
-                Some(ended) => ended.await,
-                None => pending().await,
-            }
-        }
+        })
     }
 
     /// Whether it is the memory that a workload of this node exposes by itself.
     pub(super) fn is_external(&self) -> bool {
-        matches!(self, Self::Region(writing) if writing.memory.offer().is_some())
+        matches!(self, Self::Region(writing) if writing.offered().is_some())
     }
 
     /// Takes up the destination. Does I/O.
