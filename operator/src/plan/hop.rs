@@ -115,6 +115,11 @@ pub fn is_receiving(task: &TransferTask) -> bool {
     !sides(task).1.is_some_and(SideState::is_terminal)
 }
 
+/// Whether its agents were asked to end it.
+fn was_asked(task: &TransferTask) -> bool {
+    task.spec.cancel || task.metadata.deletion_timestamp.is_some()
+}
+
 /// Whether nothing of the task can still happen: each half is terminal, or its agent gone.
 pub fn is_over(task: &TransferTask, cluster: &Cluster) -> bool {
     open_halves(task).iter().all(|node| cluster.is_gone(node))
@@ -144,13 +149,8 @@ fn able(hop: &Wanted<'_>, context: &Context<'_>, plan: &mut Plan) -> Result<Read
             if hop.is_where(task) {
                 return Err(State::Succeeded);
             }
-        } else {
-            if hop.missing.is_some() && is_receiving(task) {
-                attend::end(task, plan);
-            }
-            if let Some(state) = attend::under_way(task, context, plan) {
-                return Err(state);
-            }
+        } else if let Some(state) = attend::under_way(hop, task, context, plan) {
+            return Err(state);
         }
     }
     if context.halt.is_some() {

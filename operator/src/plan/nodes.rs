@@ -70,7 +70,7 @@ pub struct Wanted<'a> {
     pub node: String,
     /// UID of the node; absent when there is no such node.
     pub uid: Option<String>,
-    /// Why there is no node.
+    /// Why there is no node, or no region.
     pub missing: Option<Block>,
     /// Whether it came by a selector that matches other nodes too.
     pub among_others: bool,

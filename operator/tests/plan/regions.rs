@@ -1,6 +1,6 @@
 //! Memory as an end of a job: what stands in the way, what the task says, what becomes of a region that goes.
 
-use nixl_transfer_crds::{Reason, condition, job::status::Phase, region::Access};
+use nixl_transfer_crds::{Reason, condition, job::status::Phase, region::Access, task::SideState};
 use serde_json::{Value, json};
 use transfer_operator::cluster::RegionView;
 
@@ -266,4 +266,37 @@ fn a_region_that_goes_late_in_a_run_is_waited_for_from_then_on() {
     region(&mut world, "r", "b", |region| region.uid = format!("{}-again", gone.uid));
     run(&mut world);
     assert!(world.is(condition::COMPLETE), "{:#?}", world.log);
+}
+
+#[test]
+fn an_attempt_that_has_run_for_hours_has_time_to_end_when_its_region_goes() {
+    for agent_is_gone in [false, true] {
+        let mut world = from(None, to_memory("r"));
+        world.edit(|job| job.spec.progress_deadline_seconds = 100_000);
+        region(&mut world, "r", "b", |_| {});
+        catch_up(&mut world);
+        let task = only_task(&world);
+        for target in [false, true] {
+            world.report(&task, target, SideState::Active, None);
+        }
+        catch_up(&mut world);
+        world.pass(7_200);
+        world.cluster.regions.clear();
+        if agent_is_gone {
+            world.lose("b");
+        }
+        catch_up(&mut world);
+        world.pass(1);
+        catch_up(&mut world);
+        assert!(world.tasks[&task].spec.cancel && !world.is(condition::FAILED), "{:#?}", world.log);
+        world.agents(false);
+        catch_up(&mut world);
+        region(&mut world, "r", "b", |region| region.uid = "another".into());
+        world.find("b", agent_is_gone);
+        world.cluster.regions.values_mut().for_each(|region| {
+            region.instance = world.cluster.nodes["b"].agent.as_ref().unwrap().instance.clone();
+        });
+        world.settle();
+        assert!(world.is(condition::COMPLETE), "{:#?}", world.log);
+    }
 }

@@ -10,9 +10,12 @@ use nixl_transfer_crds::{
 use super::{
     Context, State,
     cause::{self, Cause},
-    is_over, is_receiving, open_halves, sides,
+    is_over, is_receiving, open_halves, sides, was_asked,
 };
-use crate::plan::{Action, Plan, TaskRef, deadline, nodes};
+use crate::plan::{
+    Action, Plan, TaskRef, deadline,
+    nodes::{self, Block, Wanted},
+};
 
 /// How long the others of a chain wait for one that waits for something outside.
 const PATIENCE_SECONDS: i64 = 10;
@@ -20,7 +23,7 @@ const PATIENCE_SECONDS: i64 = 10;
 /// A source whose target has everything ends by itself; one that has not, long after, is asked to, or it would hold its
 /// slot for ever.
 pub fn release_source(task: &TransferTask, now: Timestamp, plan: &mut Plan) {
-    if open_halves(task).is_empty() || task.spec.cancel || task.metadata.deletion_timestamp.is_some() {
+    if open_halves(task).is_empty() || was_asked(task) {
         return;
     }
     let until =
@@ -28,30 +31,21 @@ pub fn release_source(task: &TransferTask, now: Timestamp, plan: &mut Plan) {
     if now < until {
         plan.wake(until);
     } else {
-        plan.actions.push(Action::Cancel(TaskRef::of(task)));
-    }
-}
-
-/// Asks both agents to end the attempt, unless they were asked before.
-pub fn end(task: &TransferTask, plan: &mut Plan) {
-    if !task.spec.cancel && task.metadata.deletion_timestamp.is_none() {
-        plan.actions.push(Action::Cancel(TaskRef::of(task)));
+        end(task, plan);
     }
 }
 
 /// Looks after an attempt that may still do something. None when it is over and its end is on record.
-pub fn under_way(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Option<State> {
+pub fn under_way(
+    hop: &Wanted<'_>,
+    task: &TransferTask,
+    context: &Context<'_>,
+    plan: &mut Plan,
+) -> Option<State> {
     let (input, now) = (context.input, context.now);
     let open = open_halves(task);
     let failed = cause::of(task);
-    let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
-    // Asked once in a plan.
-    let cancel = |plan: &mut Plan| {
-        let this = Action::Cancel(TaskRef::of(task));
-        if !asked && !plan.actions.contains(&this) {
-            plan.actions.push(this);
-        }
-    };
+    let asked = was_asked(task);
     if open.is_empty() {
         return None;
     }
@@ -69,9 +63,12 @@ pub fn under_way(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) ->
                 format!("node {node}: its agent is gone: no change of its Lease, or the node was deleted");
             return Some(judge(task, Reason::AgentNotReady, message, now, plan));
         }
+        if let Some(Block { reason, message }) = hop.missing.clone() {
+            return Some(judge(task, reason, message, now, plan));
+        }
     }
     if failed.is_some() || asked || context.halt.is_some() {
-        cancel(plan);
+        end(task, plan);
         if is_over(task, input.cluster) {
             return None;
         }
@@ -147,8 +144,13 @@ fn judge(task: &TransferTask, reason: Reason, message: String, now: Timestamp, p
     let time = Time(deadline::whole_seconds(now));
     let verdict = Verdict { reason: reason.as_str().into(), message: cause.message.clone(), time };
     plan.actions.push(Action::Verdict(TaskRef::of(task), verdict));
-    if !task.spec.cancel {
+    end(task, plan);
+    State::Ending(cause)
+}
+
+/// Asks both agents to end the attempt, unless they were asked before.
+fn end(task: &TransferTask, plan: &mut Plan) {
+    if !was_asked(task) {
         plan.actions.push(Action::Cancel(TaskRef::of(task)));
     }
-    State::Ending(cause)
 }

@@ -101,12 +101,12 @@ pub fn holds_up(task: &TransferTask) -> Option<Cause> {
     waits.then(|| Cause::new(reason, format!("node {}: {said}", task.spec.target.node_name)))
 }
 
-/// Whether the attempt ended only because the operator took it out of its chain, so that the others need not wait with it.
-pub fn was_cut_out(task: &TransferTask) -> bool {
+/// Whether the operator ended the attempt for something outside that it waits for: out of its chain, so that the others need
+/// not wait with it, or because the region that received is gone. The attempt itself has not failed.
+pub fn was_taken_out(task: &TransferTask) -> bool {
     let none = TransferTaskStatus::default();
     let status = task.status.as_ref().unwrap_or(&none);
     let verdict = status.verdict.as_ref().and_then(|verdict| Reason::parse(&verdict.reason));
-    task.spec.transport.fan_out == FanOut::Chain
-        && verdict.is_some_and(|reason| reason.class() == Class::Waiting && reason != Reason::AgentNotReady)
+    verdict.is_some_and(|reason| reason.class() == Class::Waiting && reason != Reason::AgentNotReady)
         && status.target.as_ref().is_none_or(|half| half.state != SideState::Failed)
 }

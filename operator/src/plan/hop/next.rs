@@ -6,6 +6,7 @@ use nixl_transfer_crds::{Reason, TransferTask};
 use super::{
     Context, State,
     cause::{self, Cause},
+    was_asked,
 };
 use crate::plan::{Plan, backoff, deadline, nodes::Wanted};
 
@@ -58,7 +59,7 @@ pub fn after(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Res
     let ended = deadline::last_transition(task).unwrap_or(now);
     let resumed =
         context.status.clock.as_ref().and_then(|clock| clock.since.as_ref()).map_or(ended, |at| at.0);
-    let asked = task.spec.cancel || task.metadata.deletion_timestamp.is_some();
+    let asked = was_asked(task);
     let limit = input.job.spec.backoff_limit;
     let cause = match cause::of(task) {
         Some(cause) => cause,
@@ -78,7 +79,7 @@ pub fn after(task: &TransferTask, context: &Context<'_>, plan: &mut Plan) -> Res
         }
         None => Cause::new(Reason::WorkerLost, "the agents ended the attempt without being asked".into()),
     };
-    if cause::was_cut_out(task) {
+    if cause::was_taken_out(task) {
         return uncounted(task, cause, ended.max(resumed), false, context);
     }
     let free = task.spec.attempt - task.spec.failures < FREE_ATTEMPTS;
