@@ -84,7 +84,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     tasks.spawn(holder.keep(fence.clone(), metrics.clone(), stopped.clone()));
     let (regions, budget) = (Regions::default(), Budget::new(config.region_bytes()));
     let keeper = RegionKeeper {
-        api: Api::all(client.clone()),
         client: client.clone(),
         node: config.node_name.clone(),
         instance: instance.clone(),

@@ -40,9 +40,7 @@ const CHANGES: usize = 64;
 
 /// What is needed to keep the regions.
 pub struct RegionKeeper {
-    /// Access to MemoryRegions.
-    pub api: Api<MemoryRegion>,
-    /// Access to the API server, for those of one namespace.
+    /// Access to the API server.
     pub client: kube::Client,
     /// Name of this node.
     pub node: String,
@@ -84,7 +82,8 @@ impl follow::Sink<MemoryRegion> for Sink {
 }
 
 impl RegionKeeper {
-    /// Keeps the regions, those of workloads too, who come to the desk, until `stop`; then says that their memory is gone, if the API server takes it.
+    /// Keeps the regions, those of workloads too, who come to the desk, until `stop`; then says that their memory is gone, if
+    /// the API server takes it.
     pub async fn keep(
         self,
         mut desk: mpsc::Receiver<Request>,
@@ -93,7 +92,7 @@ impl RegionKeeper {
     ) {
         let (tell, mut changes) = mpsc::channel(CHANGES);
         let mut watching = JoinSet::new();
-        let (api, fields) = (self.api.clone(), format!("spec.node.name={}", self.node));
+        let (api, fields) = (Api::all(self.client.clone()), format!("spec.node.name={}", self.node));
         watching.spawn(async move {
             follow::follow(api, &fields, "memory regions of this node", Sink(tell)).await
         });

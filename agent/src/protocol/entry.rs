@@ -53,6 +53,13 @@ pub struct Time {
     pub nanoseconds: u32,
 }
 
+impl Time {
+    /// This second.
+    pub fn now() -> Self {
+        Self { seconds: jiff::Timestamp::now().as_second(), nanoseconds: 0 }
+    }
+}
+
 /// What a manifest adds up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {

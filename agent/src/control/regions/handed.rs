@@ -129,11 +129,10 @@ impl Handed {
                 connection
             });
         }
-        let since = Time { seconds: jiff::Timestamp::now().as_second(), nanoseconds: 0 };
         let (uid, writable) = (known.uid().to_owned(), memory.is_writable());
         let handed = HandedOver { uid: uid.clone(), holder: holder.clone(), writable };
         let memory = Memory::Host(Arc::new(memory));
-        let region = Region { uid, memory, whole: true, since, holder: Some(holder.clone()) };
+        let region = Region { uid, memory, whole: true, since: Time::now(), holder: Some(holder.clone()) };
         regions.put(key.clone(), region, Failure::new(Reason::RegionNotReady, "it was handed over anew"));
         self.regions.insert(key.clone(), handed);
         Ok(())

@@ -63,16 +63,14 @@ impl Known {
         if all.get(&key).is_some_and(|known| Some(known.uid()) != object.metadata.uid.as_deref()) {
             Self::forget(all, regions, &key);
         }
+        // An earlier start of the agent may have written it.
+        let consumed = object.status.as_ref().and_then(|status| status.consumed.clone());
         match all.get_mut(&key) {
             Some(known) => {
-                // Another start of the agent may have written it meanwhile.
-                let written = object.status.as_ref().and_then(|status| status.consumed.clone());
-                known.consumed = known.consumed.take().or(written);
+                known.consumed = known.consumed.take().or(consumed);
                 known.object = object;
             }
             None => {
-                // What an earlier start of the agent has written.
-                let consumed = object.status.as_ref().and_then(|status| status.consumed.clone());
                 let (trouble, allocating, looked_at) = (None, None, None);
                 all.insert(key, Self { object, trouble, again_at: None, consumed, looked_at, allocating });
             }
@@ -195,16 +193,15 @@ impl Known {
             let message = format!("the workload has changed what it offers as MemoryRegion {name}");
             Failure::new(Reason::RegionNotReady, message)
         };
-        let text = self.object.status.as_ref().and_then(|status| status.rdma_metadata.clone());
+        let text = self.object.status.as_ref().and_then(|status| status.rdma_metadata.as_deref());
         let Some(text) = text else {
             (self.trouble, self.looked_at) = (None, None);
             return regions.end(key, self.uid(), withdrawn());
         };
         let served = |offer: &Option<String>| offer.is_some() && *offer == self.consumed;
-        let look = (text, digest);
-        if self.looked_at.as_ref() != Some(&look) {
-            let offer = Offer::parse(&look.0, look.1.as_deref());
-            self.looked_at = Some(look);
+        if self.looked_at.as_ref().is_none_or(|(seen, with)| seen != text || *with != digest) {
+            let offer = Offer::parse(text, digest.as_deref());
+            self.looked_at = Some((text.to_owned(), digest));
             match offer {
                 Err(failure) => {
                     regions.end(key, self.uid(), withdrawn());
@@ -216,9 +213,8 @@ impl Known {
                 }
                 Ok(offer) => {
                     self.trouble = None;
-                    let since = Time { seconds: jiff::Timestamp::now().as_second(), nanoseconds: 0 };
                     let (uid, memory) = (self.uid().to_owned(), Memory::External(Arc::new(offer)));
-                    let region = Region { uid, memory, whole: true, since, holder: None };
+                    let region = Region { uid, memory, whole: true, since: Time::now(), holder: None };
                     regions.put(key.clone(), region, withdrawn());
                 }
             }
@@ -247,14 +243,9 @@ pub fn allocated(regions: &Regions, all: &mut HashMap<RegionKey, Known>, allocat
     match result {
         // One of another size than is wanted by now is freed by the next look.
         Ok(memory) => {
-            let now = jiff::Timestamp::now();
-            let since = Time { seconds: now.as_second(), nanoseconds: 0 };
             let instead = Failure::new(Reason::RegionNotReady, "the region was allocated anew");
-            regions.put(
-                key,
-                Region { uid, memory: Memory::Host(Arc::new(memory)), whole: false, since, holder: None },
-                instead,
-            );
+            let memory = Memory::Host(Arc::new(memory));
+            regions.put(key, Region { uid, memory, whole: false, since: Time::now(), holder: None }, instead);
         }
         Err(failure) => {
             known.trouble = Some(failure);
