@@ -8,6 +8,7 @@ pub mod dynamo;
 pub mod jobs;
 mod own_mount;
 pub mod raw_client;
+pub mod refusals;
 pub mod regions;
 pub mod rules;
 pub mod workloads;

@@ -5,5 +5,6 @@ mod any_sequence;
 mod chains;
 mod discard;
 mod model;
+mod network;
 mod regions;
 mod tables;

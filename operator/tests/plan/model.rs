@@ -1,8 +1,9 @@
 //! A small world: the API server's objects, agents that do what agents do, an operator that plans and writes, and may
 //! lose its memory between any two writes. Every write is checked against the rules that must always hold. What the agents
-//! do is in `model::agents`, the rules are in `model::rules`.
+//! do is in `model::agents`, the rules are in `model::rules`, what users write is in `model::jobs`.
 
 mod agents;
+mod jobs;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -11,17 +12,17 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{
     TransferJob, TransferTask, condition,
-    endpoint::{Destination, Place},
     job::TransferJobStatus,
     task::{SideState, TransferTaskStatus},
 };
-use serde_json::json;
 use transfer_operator::{
     cluster::{AgentView, Cluster, Liveness, NodeView, VolumeView},
     memory::Memory,
     plan::{self, Action, Input, Plan},
     slots::Slots,
 };
+
+pub use jobs::{at, everywhere, job, path, redirect};
 
 /// How the agent of a node behaves while it lives. All end what they are asked to end.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,42 +49,6 @@ pub struct World {
     pub others: Vec<String>,
     pub log: Vec<String>,
     counter: u64,
-}
-
-/// A job from node `a` to what the second argument selects.
-pub fn job(destinations: serde_json::Value) -> TransferJob {
-    serde_json::from_value(json!({
-        "apiVersion": "nixl-transfer.io/v1alpha1",
-        "kind": "TransferJob",
-        "metadata": {"name": "job", "namespace": "ns", "uid": "job-uid", "generation": 1},
-        "spec": {
-            "source": {"node": {"name": "a"}, "volume": {"name": "v", "path": "from"}},
-            "destinations": destinations,
-        }
-    }))
-    .unwrap()
-}
-
-/// Path of a destination in its volume.
-pub fn path(to: &Destination) -> &str {
-    &to.place.volume().expect("these jobs move files").path
-}
-
-/// Puts the first destination elsewhere.
-pub fn redirect(job: &mut TransferJob, path: impl FnOnce(&str) -> String) {
-    if let Place::Volume(volume) = &mut job.spec.destinations[0].place {
-        volume.path = path(&volume.path);
-    }
-}
-
-/// A destination at one node.
-pub fn at(name: &str, node: &str) -> serde_json::Value {
-    json!({"name": name, "node": {"name": node}, "volume": {"name": "v", "path": "to"}})
-}
-
-/// A destination at every node with the label `role: data`.
-pub fn everywhere(name: &str, path: &str) -> serde_json::Value {
-    json!({"name": name, "node": {"selector": {"matchLabels": {"role": "data"}}}, "volume": {"name": "v", "path": path}})
 }
 
 impl World {

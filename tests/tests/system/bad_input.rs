@@ -5,7 +5,7 @@ use kube::{
     Error,
     api::{Patch, PatchParams},
 };
-use nixl_transfer_tests::{Cluster, Setup, jobs};
+use nixl_transfer_tests::{Cluster, Setup, jobs, refusals::Refusals};
 use serde_json::{Value, json};
 
 /// A change to a good job, and what the user must read.
@@ -193,23 +193,14 @@ async fn the_api_server_refuses_wrong_objects_with_the_field_and_the_remedy() ->
     let cluster = Setup::nodes(&[]).without_operator().start().await?;
     let good = jobs::one_to_one("good", ("a", "in"), ("b", "out"));
     cluster.apply(&good)?;
-    let mut wrong = Vec::new();
+    let mut refusals = Refusals::default();
     for (what, change, words) in REFUSED_BY_THE_API_SERVER {
         let mut job = good.clone();
         job["metadata"]["name"] = json!("bad");
         change(&mut job);
-        match cluster.apply(&job) {
-            Ok(_) => wrong.push(format!("{what}: was accepted")),
-            Err(error) => {
-                let message = format!("{error:#}");
-                if let Some(missing) = words.iter().find(|word| !message.contains(**word)) {
-                    wrong.push(format!("{what}: no {missing:?} in {message}"));
-                }
-            }
-        }
+        refusals.expect(what, words, cluster.apply(&job));
     }
-    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
-    Ok(())
+    refusals.finish()
 }
 
 #[tokio::test(flavor = "multi_thread")]

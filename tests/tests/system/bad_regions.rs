@@ -1,7 +1,7 @@
 //! Wrong MemoryRegions, through the real API server: who refuses them, and with which words.
 
 use anyhow::{Result, ensure};
-use nixl_transfer_tests::{Setup, regions::held_by_agent};
+use nixl_transfer_tests::{Setup, refusals::Refusals, regions::held_by_agent};
 use serde_json::{Value, json};
 
 /// A change to a good region, and what the user must read.
@@ -44,38 +44,24 @@ async fn the_api_server_refuses_wrong_regions_with_the_field_and_the_remedy() ->
     let good = held_by_agent("good", "a", 4096);
     cluster.apply(&good)?;
     ensure!(cluster.apply(&good)?.contains("unchanged"));
-    let mut cases: Vec<(String, Value, &[&str])> = Vec::new();
+    let mut refusals = Refusals::default();
     for (what, change, words) in REFUSED_BY_THE_API_SERVER {
         let mut region = good.clone();
         region["metadata"]["name"] = json!("bad");
         change(&mut region["spec"]);
-        cases.push(((*what).to_owned(), region, words));
+        refusals.expect(what, words, cluster.apply(&region));
     }
     // What cannot change once it is there.
+    let replace = |region: &Value| {
+        cluster.plane.admin().run_with_input(&["replace", "-f", "-"], Some(&region.to_string()))
+    };
     let mut moved = good.clone();
     moved["spec"]["node"]["name"] = json!("b");
-    cases.push(("moved".into(), moved, &["node is immutable"]));
+    refusals.expect("moved", &["node is immutable"], replace(&moved));
     let mut other = good.clone();
     other["spec"] = json!({"node": {"name": "a"}, "workload": {}});
-    cases.push(("of somebody else".into(), other, &["whose memory it is cannot change"]));
-    let mut wrong = Vec::new();
-    for (what, region, words) in cases {
-        let replaced = ["replace", "-f", "-"];
-        let answer = match region["metadata"]["name"].as_str() {
-            Some("good") => cluster.plane.admin().run_with_input(&replaced, Some(&region.to_string())),
-            _ => cluster.apply(&region),
-        };
-        match answer {
-            Ok(_) => wrong.push(format!("{what}: was accepted")),
-            Err(error) => {
-                let message = format!("{error:#}");
-                if let Some(missing) = words.iter().find(|word| !message.contains(**word)) {
-                    wrong.push(format!("{what}: no {missing:?} in {message}"));
-                }
-            }
-        }
-    }
-    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    refusals.expect("of somebody else", &["whose memory it is cannot change"], replace(&other));
+    refusals.finish()?;
     let mut resized = good;
     resized["spec"]["agent"]["size"] = json!("8Ki");
     cluster.apply(&resized)?;
