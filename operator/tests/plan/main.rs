@@ -3,6 +3,7 @@
 
 mod any_sequence;
 mod chains;
+mod clocks;
 mod discard;
 mod model;
 mod network;
