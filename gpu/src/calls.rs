@@ -15,7 +15,7 @@ use libloading::{Library, Symbol};
 use crate::{driver::Absent, error::CudaError};
 
 /// The name that every driver has, and that UCX asks for; the one without a version is of development packages.
-pub(crate) const LIBRARY: &str = "libcuda.so.1";
+pub const LIBRARY: &str = "libcuda.so.1";
 
 macro_rules! calls {
     ($($name:ident($($of:ty),* $(,)?);)*) => {
@@ -117,16 +117,17 @@ calls! {
 }
 
 impl Calls {
-    /// The calls of this process's driver. A failure is not kept: a driver may be installed later.
+    /// The calls of this process's driver: of the library that was the first to be found. A failure is not kept: a driver may
+    /// be installed later.
     ///
     /// # Errors
     /// [`Absent`].
-    pub(crate) fn of_process() -> Result<&'static Self, Absent> {
+    pub(crate) fn of_process(library: &str) -> Result<&'static Self, Absent> {
         static FOUND: OnceLock<Calls> = OnceLock::new();
         if let Some(calls) = FOUND.get() {
             return Ok(calls);
         }
-        let calls = Self::open(LIBRARY)?;
+        let calls = Self::open(library)?;
         Ok(FOUND.get_or_init(|| calls))
     }
 

@@ -10,7 +10,7 @@ use std::{
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
 
 use crate::{
-    calls::{Calls, call},
+    calls::{Calls, LIBRARY, call},
     error::{CudaError, NO_DEVICE, STUB_LIBRARY},
     ids::{PciAddress, Uuid},
 };
@@ -55,13 +55,22 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Loads the driver and looks for a device. Takes about 0.1 s and 29 MiB of host memory, and none of a GPU (facts 10 and
+    /// [`Self::load_from`] the name that every driver has, [`LIBRARY`].
+    ///
+    /// # Errors
+    /// [`Absent`].
+    pub fn load() -> Result<Self, Absent> {
+        Self::load_from(LIBRARY)
+    }
+
+    /// Loads the driver, a library by its name or path, and looks for a device. A process has one driver: the first that was
+    /// loaded. Takes about 0.1 s and 29 MiB of host memory, and none of a GPU (facts 10 and
     /// 25). Blocks, without end beside a sick driver. From here on the process must not fork and go on in the child.
     ///
     /// # Errors
     /// [`Absent`], which says what to do. Never panics or aborts.
-    pub fn load() -> Result<Self, Absent> {
-        let driver = Self { calls: Calls::of_process()? };
+    pub fn load_from(library: &str) -> Result<Self, Absent> {
+        let driver = Self { calls: Calls::of_process(library)? };
         // SAFETY: 0 is the only value for its flags; it may be called again.
         unsafe { call!(driver, cuInit(0)) }?;
         if driver.count()? == 0 { Err(Absent::NoDevice) } else { Ok(driver) }

@@ -85,9 +85,6 @@ pub enum GpuError {
     /// A write to memory that is mapped for reading.
     #[error("the memory is mapped for reading only")]
     ReadOnly,
-    /// Not what it should be.
-    #[error("the descriptor is no GPU memory: {0}")]
-    NotGpuMemory(&'static str),
     /// Bytes that are no handle.
     #[error("a CUDA IPC handle has 64 bytes, not {0}")]
     Handle(usize),

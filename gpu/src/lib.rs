@@ -47,11 +47,12 @@ mod pinned;
 mod range;
 mod stream;
 
+pub use calls::LIBRARY;
 pub use context::{Context, Current};
 pub use copy::{Copier, SLOT_BYTES};
 pub use driver::{Absent, Device, Driver};
 pub use error::{CudaError, GpuError};
 pub use ids::{IdError, PciAddress, Uuid};
 pub use mapped::{Access, Mapped};
-pub use memory::{Allocation, check_descriptor};
+pub use memory::Allocation;
 pub use pinned::Pinned;

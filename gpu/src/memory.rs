@@ -13,7 +13,6 @@ use std::{
 };
 
 use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
-use rustix::fs::{FileType, fstat, major};
 
 use crate::{
     context::Context,
@@ -23,9 +22,6 @@ use crate::{
     stream::{Event, Stream},
 };
 use physical::{Physical, granularity, map, properties};
-
-/// The kernel's number for NVIDIA's character devices; a descriptor of memory is one of /dev/nvidiactl.
-const NVIDIA_MAJOR: u32 = 195;
 
 /// Memory of a GPU by its descriptor. Mapped nowhere by itself, so it needs no context.
 #[derive(Debug)]
@@ -86,20 +82,9 @@ impl Mapped {
     /// maps the beginning, and more is refused.
     ///
     /// # Errors
-    /// [`GpuError::NotGpuMemory`] for another descriptor, [`GpuError::Device`] for memory of another GPU; the driver refuses
-    /// more bytes than there are.
+    /// [`GpuError::Device`] for memory of another GPU; the driver refuses more bytes than there are, and whatever is no memory
+    /// of its own.
     pub fn import(
-        descriptor: BorrowedFd<'_>,
-        context: &Arc<Context>,
-        bytes: u64,
-        access: Access,
-    ) -> Result<Self, GpuError> {
-        check_descriptor(descriptor)?;
-        Self::import_any(descriptor, context, bytes, access)
-    }
-
-    /// The same for what may be no memory: the driver finds out.
-    fn import_any(
         descriptor: BorrowedFd<'_>,
         context: &Arc<Context>,
         bytes: u64,
@@ -113,19 +98,6 @@ impl Mapped {
     }
 }
 
-/// Checks what can be seen without CUDA: whether a descriptor can be GPU memory at all. Control, which never loads the
-/// driver, can refuse by it what a workload hands over.
-///
-/// # Errors
-/// [`GpuError::NotGpuMemory`].
-pub fn check_descriptor(descriptor: BorrowedFd<'_>) -> Result<(), GpuError> {
-    let stat = fstat(descriptor).map_err(|_| GpuError::NotGpuMemory("it cannot be looked at"))?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::CharacterDevice if major(stat.st_rdev) == NVIDIA_MAJOR => Ok(()),
-        _ => Err(GpuError::NotGpuMemory("it is no descriptor of NVIDIA's driver")),
-    }
-}
-
 /// Fills all that is mapped with zeros, what rounding has added too. It stays mapped if nobody knows when that ends.
 fn zero(mapped: &Mapped, size: usize, patience: Duration) -> Result<(), GpuError> {
     let (stream, event) = (Stream::new(mapped.context())?, Event::new(mapped.context())?);
@@ -133,10 +105,4 @@ fn zero(mapped: &Mapped, size: usize, patience: Duration) -> Result<(), GpuError
     unsafe { stream.zero(mapped.device_ptr(), size) }?;
     let ended = event.record(&stream).and_then(|()| event.wait("filling GPU memory with zeros", patience));
     ended.inspect_err(|_| mapped.abandon())
-}
-
-/// Imports memory of the tests' driver, whose descriptors are none of NVIDIA's.
-#[cfg(test)]
-pub(crate) fn import_for_tests(allocation: &Allocation, context: &Arc<Context>, access: Access) -> Mapped {
-    Mapped::import_any(allocation.descriptor(), context, allocation.bytes(), access).unwrap()
 }

@@ -113,7 +113,7 @@ fn an_error_that_ends_the_context_ends_the_copier() {
 fn what_is_refused_never_reaches_the_driver() {
     let context = fake::context();
     let allocation = Allocation::create(&context, 100, PATIENCE).unwrap();
-    let memory = crate::memory::import_for_tests(&allocation, &context, Access::Read);
+    let memory = Mapped::import(allocation.descriptor(), &context, allocation.bytes(), Access::Read).unwrap();
     let mut reader = Copier::new(Arc::new(memory), PATIENCE).unwrap();
     let calls = fake::with(|state| state.calls());
     assert!(matches!(reader.write(0, b"no"), Err(GpuError::ReadOnly)));

@@ -5,16 +5,6 @@ use rustix::io::FdFlags;
 use super::*;
 use crate::{Copier, fake};
 
-#[test]
-fn descriptors_of_anything_else_are_refused_before_the_driver_sees_them() {
-    let memfd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-    let null = std::fs::File::open("/dev/null").unwrap();
-    let (pipe, _) = rustix::pipe::pipe().unwrap();
-    for descriptor in [memfd.as_fd(), null.as_fd(), pipe.as_fd()] {
-        assert!(matches!(check_descriptor(descriptor), Err(GpuError::NotGpuMemory(_))));
-    }
-}
-
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[test]
@@ -27,7 +17,7 @@ fn all_that_was_allocated_is_zeroed_and_only_the_descriptor_is_left() {
     assert!(flags.contains(FdFlags::CLOEXEC));
     assert_eq!(fake::leaks(), ["1 contexts"]);
 
-    let whole = Mapped::import_any(allocation.descriptor(), &context, allocation.taken(), Access::Read);
+    let whole = Mapped::import(allocation.descriptor(), &context, allocation.taken(), Access::Read);
     let mut copier = Copier::new(Arc::new(whole.unwrap()), PATIENCE).unwrap();
     let mut content = vec![1; 2 * fake::GRANULARITY];
     copier.read(0, &mut content).unwrap();
@@ -37,7 +27,7 @@ fn all_that_was_allocated_is_zeroed_and_only_the_descriptor_is_left() {
     assert_eq!(fake::leaks(), [""; 0]);
 
     let context = fake::context();
-    let refused = Mapped::import_any(allocation.descriptor(), &context, bytes, Access::ReadWrite);
+    let refused = Mapped::import(allocation.descriptor(), &context, bytes, Access::ReadWrite);
     assert!(matches!(refused, Err(GpuError::Cuda(_))), "nobody knows it any more");
 }
 
@@ -45,7 +35,7 @@ fn all_that_was_allocated_is_zeroed_and_only_the_descriptor_is_left() {
 fn more_bytes_than_there_are_cannot_be_mapped() {
     let context = fake::context();
     let allocation = Allocation::create(&context, 1, PATIENCE).unwrap();
-    let import = |bytes| Mapped::import_any(allocation.descriptor(), &context, bytes, Access::ReadWrite);
+    let import = |bytes| Mapped::import(allocation.descriptor(), &context, bytes, Access::ReadWrite);
     assert!(matches!(import(allocation.taken() + 1), Err(GpuError::Cuda(_))));
     assert!(matches!(import(0), Err(GpuError::Length(0))));
     assert_eq!(fake::leaks(), ["1 contexts"]);
@@ -59,9 +49,8 @@ fn whichever_call_fails_all_is_given_back_but_what_the_gpu_may_use() {
         let context = fake::context();
         let before = fake::with(|state| state.calls());
         fake::with(|state| state.fails = Some(before + nth));
-        let done = Allocation::create(&context, 1, PATIENCE).and_then(|allocation| {
-            Mapped::import_any(allocation.descriptor(), &context, 1, Access::ReadWrite)
-        });
+        let done = Allocation::create(&context, 1, PATIENCE)
+            .and_then(|allocation| Mapped::import(allocation.descriptor(), &context, 1, Access::ReadWrite));
         drop(context);
         let Some(failed) = fake::with(|state| state.failed) else { break };
         match done {
