@@ -73,10 +73,20 @@ class Workload:
 
     def hand_over(self, region, memory, timeout=60):
         """Hands memory over as the MemoryRegion of that name; waits for the object if it is not there yet."""
+        return self._offer({"region": region, "size": len(memory), "device": "cpu"}, memory.fd, timeout)
+
+    def hand_over_gpu(self, region, gpu, size, fd=None, handle=None, allocation=None, offset=0, timeout=60):
+        """The same with `size` bytes of the GPU with this UUID: an fd of cuMemExportToShareableHandle, or a handle of
+        cudaIpcGetMemHandle (64 bytes) for the allocation of so many bytes, in which the memory begins at offset."""
+        offer = {"region": region, "size": size, "device": gpu}
+        if handle is not None:
+            offer["ipc"] = {"handle": handle.hex(), "allocation": allocation or size, "offset": offset}
+        return self._offer(offer, fd, timeout)
+
+    def _offer(self, offer, fd, timeout):
         deadline = time.monotonic() + timeout
-        offer = {"type": "offer", "region": region, "size": len(memory), "device": "cpu"}
         while True:
-            self._say(offer, deadline, memory.fd)
+            self._say({"type": "offer", **offer}, deadline, fd)
             try:
                 return self._answer(deadline)
             except Refused as refusal:

@@ -29,5 +29,5 @@ pub mod wire;
 mod workload;
 
 pub use framing::{Decoder, FrameError, MAX_BODY, encode, receive, send};
-pub use wire::AUDIENCE;
-pub use workload::{ClientError, Event, Workload, shared_memory};
+pub use wire::{AUDIENCE, Ipc};
+pub use workload::{ClientError, Event, GpuMemory, Workload, shared_memory};

@@ -19,21 +19,44 @@ pub enum ToAgent {
         /// A service account's token, bound to the pod, with the audience [`AUDIENCE`].
         token: String,
     },
-    /// Hands memory over, with one descriptor: a memfd, sealed against shrinking and growing and allocated whole. Answered
-    /// with `Accepted` or `Refused`.
+    /// Hands memory over, with one descriptor: a memfd, sealed against shrinking and growing and allocated whole, or what
+    /// `cuMemExportToShareableHandle` gives for memory of a GPU. Answered with `Accepted` or `Refused`.
     Offer {
         /// Name of the MemoryRegion, in the pod's namespace.
         region: String,
-        /// Length of the memory in bytes: that of the memfd.
+        /// Length of the memory in bytes: that of the memfd, or of the GPU's memory.
         size: u64,
-        /// Where the memory is: `cpu`.
+        /// Where the memory is: `cpu`, or the GPU's UUID as `nvidia-smi -L` shows it. An index would mean another GPU in another
+        /// container.
         device: String,
+        /// Memory of a GPU that is shared by a CUDA IPC handle; then there is no descriptor.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ipc: Option<Ipc>,
     },
     /// Takes memory back. Answered with `Withdrawn` when no transfer can reach it any more.
     Withdraw {
         /// Name of the MemoryRegion.
         region: String,
     },
+}
+
+/// A CUDA IPC handle: whoever has it can use the memory as long as the pod lives.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ipc {
+    /// The 64 bytes that `cudaIpcGetMemHandle` gives, in hexadecimal.
+    pub handle: String,
+    /// Length of the whole allocation in bytes: PyTorch cuts its tensors out of larger ones.
+    pub allocation: u64,
+    /// Where the memory begins in it, in bytes.
+    #[serde(default)]
+    pub offset: u64,
+}
+
+impl std::fmt::Debug for Ipc {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Ipc").field("allocation", &self.allocation).finish_non_exhaustive()
+    }
 }
 
 /// What the agent says.

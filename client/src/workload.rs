@@ -23,7 +23,7 @@ use rustix::{
 
 use crate::{
     framing::{Decoder, FrameError, encode, receive, send},
-    wire::{FromAgent, ToAgent, VERSION},
+    wire::{FromAgent, Ipc, ToAgent, VERSION},
 };
 
 /// Between two offers of a region that is not there yet.
@@ -84,6 +84,15 @@ pub fn shared_memory(bytes: u64) -> io::Result<File> {
     Ok(file.into())
 }
 
+/// How memory of a GPU is shared.
+#[derive(Clone, Debug)]
+pub enum GpuMemory<'a> {
+    /// By what `cuMemExportToShareableHandle` gives: the memory stays as long as somebody has it.
+    Descriptor(BorrowedFd<'a>),
+    /// By a CUDA IPC handle, of memory that was made with `cudaMalloc`.
+    Handle(Ipc),
+}
+
 impl Workload {
     /// Connects to the agent and says who the pod is.
     ///
@@ -111,10 +120,40 @@ impl Workload {
         size: u64,
         within: Duration,
     ) -> Result<(), ClientError> {
+        let offer = ToAgent::Offer { region: region.to_owned(), size, device: "cpu".into(), ipc: None };
+        self.offer(&offer, Some(memory.as_fd()), within)
+    }
+
+    /// Hands memory of the GPU with this UUID over, `size` bytes of it, as the region of that name.
+    ///
+    /// # Errors
+    /// As [`Self::hand_over`].
+    pub fn hand_over_gpu(
+        &mut self,
+        region: &str,
+        gpu: &str,
+        memory: GpuMemory<'_>,
+        size: u64,
+        within: Duration,
+    ) -> Result<(), ClientError> {
+        let (ipc, descriptor) = match memory {
+            GpuMemory::Descriptor(descriptor) => (None, Some(descriptor)),
+            GpuMemory::Handle(ipc) => (Some(ipc), None),
+        };
+        let offer = ToAgent::Offer { region: region.to_owned(), size, device: gpu.to_owned(), ipc };
+        self.offer(&offer, descriptor, within)
+    }
+
+    /// Offers until the MemoryRegion is there.
+    fn offer(
+        &mut self,
+        offer: &ToAgent,
+        descriptor: Option<BorrowedFd<'_>>,
+        within: Duration,
+    ) -> Result<(), ClientError> {
         let deadline = Instant::now() + within;
         loop {
-            let offer = ToAgent::Offer { region: region.to_owned(), size, device: "cpu".into() };
-            self.say(&offer, Some(memory.as_fd()), deadline)?;
+            self.say(offer, descriptor, deadline)?;
             match self.answer(deadline) {
                 Ok(FromAgent::Accepted { .. }) => return Ok(()),
                 Ok(_) => return Err(ClientError::OutOfTurn),
