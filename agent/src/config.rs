@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use nixl_transfer_crds::{Quantity, names::SYSTEM_NAMESPACE};
 use serde::Deserialize;
 
-use crate::volume::VolumeConfig;
+use crate::{devices::NVML, region::Budgets, volume::VolumeConfig};
 
 /// The agent of nixl-transfer: moves files between this node and others with NVIDIA NIXL, as TransferTasks ask.
 #[derive(Debug, Parser)]
@@ -116,6 +116,9 @@ pub struct Config {
     pub memory: MemoryConfig,
     /// Directories that jobs may use.
     pub volumes: Vec<VolumeConfig>,
+    /// NVIDIA's libraries.
+    #[serde(default)]
+    pub nvidia: NvidiaConfig,
     /// Where the kernel's sysfs is. Another place than `/sys` is for tests of this project only; workers look at `/sys` always.
     #[serde(default = "default_sysfs")]
     pub sysfs: PathBuf,
@@ -155,6 +158,22 @@ pub struct LauncherConfig {
     pub socket: PathBuf,
 }
 
+/// NVIDIA's libraries, each by the name that every driver has, or by its path. A node without GPUs has none.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct NvidiaConfig {
+    /// CUDA's driver, as workers see it.
+    pub cuda: String,
+    /// NVML, as control sees it.
+    pub nvml: String,
+}
+
+impl Default for NvidiaConfig {
+    fn default() -> Self {
+        Self { cuda: nixl_transfer_gpu::LIBRARY.into(), nvml: NVML.into() }
+    }
+}
+
 /// Memory that regions may use.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -162,6 +181,8 @@ pub struct MemoryConfig {
     /// Host memory of all MemoryRegions of kind `agent` on this node together. The container's memory limit must have room
     /// for it.
     pub host: Quantity,
+    /// Memory of each GPU for the MemoryRegions of kind `agent` on it together.
+    pub gpu: Quantity,
     /// The Unix socket by which pods hand memory over: in a directory of the host that is mounted into them. Without it no
     /// pod can.
     pub socket: Option<PathBuf>,
@@ -169,7 +190,8 @@ pub struct MemoryConfig {
 
 impl Default for MemoryConfig {
     fn default() -> Self {
-        Self { host: Quantity::from_bytes(1 << 30), socket: None }
+        let each = Quantity::from_bytes(1 << 30);
+        Self { host: each.clone(), gpu: each, socket: None }
     }
 }
 
@@ -203,10 +225,11 @@ impl Config {
         })
     }
 
-    /// Host memory of regions in bytes.
-    pub fn region_bytes(&self) -> u64 {
+    /// Memory that regions may take.
+    pub fn budgets(&self) -> Budgets {
         // Checked when the file was read.
-        self.memory.host.bytes().unwrap_or(0)
+        let of = |quantity: &Quantity| quantity.bytes().unwrap_or(0);
+        Budgets::new(of(&self.memory.host), of(&self.memory.gpu))
     }
 
     /// Staging memory in bytes.

@@ -6,6 +6,7 @@ pub mod connection;
 pub mod events;
 pub mod external;
 pub mod fence;
+pub mod gpus;
 pub mod hop;
 pub mod inventory;
 pub mod lease;
@@ -83,7 +84,7 @@ pub struct HopContext {
     /// Where the two hops of a relay meet.
     pub relays: Relays,
     /// Devices of the node, as last seen.
-    pub devices: nearby::Seen,
+    pub hardware: nearby::Seen,
     /// Digests of files that were read before.
     pub remembered: Arc<Remembered>,
     /// Staging memory.

@@ -16,7 +16,7 @@ use std::path::Path;
 pub use distance::{Distance, distance, nearest};
 pub use nics::Nic;
 pub use numa::NumaNode;
-pub use nvml::{Absent, Gpu, gpus};
+pub use nvml::{Absent, Gpu, LIBRARY as NVML, gpus};
 pub use pci::{Address, Place};
 pub use status::{Shown, kept, shown};
 
@@ -44,6 +44,23 @@ pub struct Devices {
     pub peer_memory_module: bool,
     /// The module of GPUDirect Storage is loaded.
     pub storage_module: bool,
+}
+
+/// The devices of a node, by all who know of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hardware {
+    /// By sysfs.
+    pub devices: Devices,
+    /// GPUs by NVML; `None` before it has answered.
+    pub gpus: Option<Vec<Gpu>>,
+}
+
+impl Hardware {
+    /// Where sysfs has the GPU with this UUID.
+    pub fn place_of(&self, uuid: &str) -> Option<&Place> {
+        let address = self.gpus.iter().flatten().find(|gpu| gpu.uuid == uuid)?.address;
+        self.devices.displays.iter().find(|place| Some(place.address) == address)
+    }
 }
 
 /// Reads all of it beneath a root that is `/sys`, but in tests. What is missing, unreadable or makes no sense is unknown:

@@ -2,16 +2,18 @@
 //! beside them. Types only; `channel` moves them. A worker is not trusted: control checks all that comes from one.
 
 pub mod channel;
+mod device;
 pub mod entry;
-mod hex;
+pub mod hex;
 
 use nixl_transfer_crds::{Algorithm, Reason};
 use serde::{Deserialize, Serialize};
 
+pub use device::{DeviceMemory, IpcHandle};
 use entry::{Entry, Totals};
 
 /// Version of these messages; a launcher and workers of another version are refused.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// Descriptors that one message may carry (the kernel's limit is 253).
 pub const MAX_DESCRIPTORS: usize = 128;
@@ -56,9 +58,10 @@ pub enum ToWorker {
     /// Heartbeat, answered with `Pong`. A worker that has not heard one for 20 s exits.
     Ping { sequence: u64 },
     /// First message: where NIXL is, and the name of the worker's NIXL agent. The worker loads library and plugin, and
-    /// answers `Ready`. Nobody can reach the agent yet. `corrupt_chunk` is for tests of this project: the chunk of each
+    /// answers `Ready`. Nobody can reach the agent yet. `cuda` is NVIDIA's driver, by name or path; it is loaded when memory of
+    /// a GPU is first used. `corrupt_chunk` is for tests of this project: the chunk of each
     /// sending hop with this number is damaged once, after its digest was made.
-    Load { worker: WorkerName, library: String, plugins: String, corrupt_chunk: Option<u64> },
+    Load { worker: WorkerName, library: String, plugins: String, cuda: String, corrupt_chunk: Option<u64> },
     /// The worker is given to a run: decides transports and devices, then agent and backend are created.
     Assign { network: Network },
     /// Takes up the sending side of a hop; answered with `Prepared`.
@@ -90,6 +93,15 @@ pub enum ToWorker {
     },
     /// Target only: the file of the manifest goes into the memory that a workload exposes by this RdmaMetadata.
     IntoExternal { hop: HopId, metadata: String },
+    /// Source only: the file of the manifest is memory of a GPU.
+    FromDevice { hop: HopId, memory: DeviceMemory },
+    /// Target only: the file of the manifest goes into memory of a GPU.
+    IntoDevice { hop: HopId, memory: DeviceMemory },
+    /// Allocates memory of a GPU, zeroed; answered with `Allocated` or `Refused`. For a worker that does nothing else.
+    Allocate { gpu: String, bytes: u64 },
+    /// Looks whether memory of a GPU is what a workload says; answered with `Looked` or `Refused`. For a worker that does
+    /// nothing else: what it opens is input of an untrusted party and may end it.
+    Look { memory: DeviceMemory },
     /// All is well: the workload whose memory was used is told. Answered with `Completed`.
     Complete { hop: HopId },
     /// Target only: all that was `Stored` is committed and the hop is over.
@@ -139,6 +151,12 @@ pub enum FromWorker {
     Received { hop: HopId, counters: Counters },
     /// Source only: everything was sent and the target has taken it.
     Sent { hop: HopId, counters: Counters },
+    /// Answer to `Allocate`, with the one descriptor that a worker ever sends: it keeps the memory.
+    Allocated,
+    /// Answer to `Look`: it is.
+    Looked,
+    /// Answer to `Allocate` and `Look`: why not.
+    Refused { failure: Failure },
     /// Answer to `Complete`: the workload was told.
     Completed { hop: HopId },
     /// The hop failed in this worker. The worker has stopped working on it.

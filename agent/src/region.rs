@@ -1,7 +1,9 @@
 //! The memory regions of this node: what the agent holds for each MemoryRegion, who uses it, and what it contains. Does no
-//! Kubernetes; `control::regions` brings the objects here and writes back what is known. GPU memory is not held yet.
+//! Kubernetes; `control::regions` brings the objects here and writes back what is known. Memory of
+//! a GPU is held by what workers need to open it.
 
 pub mod budget;
+pub mod device;
 pub mod host;
 pub mod memory;
 pub mod source;
@@ -9,7 +11,8 @@ mod table;
 pub mod target;
 mod usage;
 
-pub use budget::Budget;
+pub use budget::{Budget, Budgets};
+pub use device::GpuMemory;
 pub use host::HostMemory;
 pub use memory::{Memory, Offer, Offered};
 pub use source::RegionSource;

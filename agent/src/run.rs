@@ -23,6 +23,7 @@ use crate::{
         self, HopContext,
         connection::launcher::{Connection, Launcher},
         fence::Fence,
+        gpus::Gpus,
         inventory::Inventory,
         lease::Holder,
         regions::RegionKeeper,
@@ -33,7 +34,7 @@ use crate::{
     },
     launcher::child,
     metrics::Metrics,
-    region::{Budget, Regions},
+    region::Regions,
     serve::{Heartbeat, Served, serve},
     volume::{DestinationLocks, Volume},
     workload::{Identity, Listener},
@@ -82,13 +83,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         instance: instance.clone(),
     };
     tasks.spawn(holder.keep(fence.clone(), metrics.clone(), stopped.clone()));
-    let (regions, budget) = (Regions::default(), Budget::new(config.region_bytes()));
+    let (see, hardware) = watch::channel(None);
+    let gpus = Gpus::new(workers.clone(), hardware.clone());
+    let (regions, budgets) = (Regions::default(), config.budgets());
     let keeper = RegionKeeper {
         client: client.clone(),
         node: config.node_name.clone(),
         instance: instance.clone(),
         regions: regions.clone(),
-        budget: budget.clone(),
+        budgets: budgets.clone(),
+        gpus: gpus.clone(),
         metrics: metrics.clone(),
     };
     let (desk, requests) = mpsc::channel(WORKLOAD_REQUESTS);
@@ -97,9 +101,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     if let Some(path) = &config.memory.socket {
         let listener = Listener::bind(path).with_context(|| format!("memory.socket {}", path.display()))?;
         let identity = Identity::new(client.clone(), &config.node_name);
-        tasks.spawn(listener.serve(identity, desk, config.node_name.clone(), stopped.clone()));
+        tasks.spawn(listener.serve(identity, desk, gpus, config.node_name.clone(), stopped.clone()));
     }
-    let (see, devices) = watch::channel(None);
     let inventory = Inventory {
         api: Api::all(client.clone()),
         config: config.clone(),
@@ -107,10 +110,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         volumes: volumes.clone(),
         missing,
         nixl: workers.facts(),
-        memory: budget,
+        memory: budgets,
         fence: fence.clone(),
         metrics: metrics.clone(),
-        devices: see,
+        hardware: see,
     };
     tasks.spawn(inventory.keep(hops_stopped.clone()));
     let watches = Arc::new(WatchHealth::default());
@@ -143,7 +146,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         consumed,
         locks: DestinationLocks::default(),
         relays: control::relays::Relays::default(),
-        devices,
+        hardware,
         remembered: Arc::default(),
         workers,
         fence: fence.clone(),
@@ -229,6 +232,7 @@ fn pool_options(config: &Config, instance: &str) -> PoolOptions {
         warm: config.warm_workers as usize,
         library: config.nixl.library.clone(),
         plugins: config.nixl.plugins.clone(),
+        cuda: config.nvidia.cuda.clone(),
         corrupt_chunk: config.faults.corrupt_chunk,
     }
 }

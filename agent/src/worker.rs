@@ -2,12 +2,14 @@
 //! heartbeats and starts one thread for each hop; it opens no file by name. It always ends with `_exit`.
 
 mod content;
+mod device;
 mod digests;
 mod external;
 mod failures;
 mod hop;
 mod nixl;
 mod outbox;
+mod pieces;
 mod placement;
 mod progress;
 mod relay;
@@ -18,7 +20,7 @@ mod trouble;
 mod ucx;
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ use nixl_transfer_crds::Reason;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::protocol::channel::{Channel, ChannelError};
-use crate::protocol::{Failure, FromWorker, HopId, StreamOptions, ToWorker};
+use crate::protocol::{DeviceMemory, Failure, FromWorker, HopId, StreamOptions, ToWorker};
 use hop::{Hop, HopCommand, Partial, Peer, ToPrepare};
 use nixl::Nixl;
 use outbox::Outbox;
@@ -94,7 +96,8 @@ fn serve(channel: &Channel, heartbeat: Duration) -> Ending {
         Ok(writing) => Outbox::new(writing),
         Err(error) => return Ending::Broken(error.to_string()),
     };
-    let mut worker = Worker { outbox, nixl: None, hops: HashMap::new(), corrupt_chunk: None };
+    let mut worker =
+        Worker { outbox, nixl: None, hops: HashMap::new(), corrupt_chunk: None, cuda: "".into() };
     let mut heard = Instant::now();
     loop {
         // Sleeps in the kernel: a warm worker costs nothing.
@@ -120,17 +123,19 @@ struct Worker {
     nixl: Option<Nixl>,
     hops: HashMap<HopId, Hop>,
     corrupt_chunk: Option<u64>,
+    /// NVIDIA's driver, by name or path.
+    cuda: Arc<str>,
 }
 
 impl Worker {
     fn take(&mut self, message: ToWorker, descriptors: Vec<OwnedFd>) -> Result<(), Ending> {
         match message {
             ToWorker::Ping { sequence } => self.outbox.send(&FromWorker::Pong { sequence }),
-            ToWorker::Load { worker, library, plugins, corrupt_chunk } => {
+            ToWorker::Load { worker, library, plugins, cuda, corrupt_chunk } => {
                 if self.nixl.is_some() {
                     return Err(Ending::Broken("Load came twice".into()));
                 }
-                self.corrupt_chunk = corrupt_chunk;
+                (self.corrupt_chunk, self.cuda) = (corrupt_chunk, cuda.into());
                 let (nixl, facts) =
                     Nixl::load(&worker, &library, &plugins).map_err(|why| self.not_ready(why))?;
                 self.nixl = Some(nixl);
@@ -184,6 +189,28 @@ impl Worker {
                     hop.prepare(ToPrepare::External(metadata));
                 }
             }
+            ToWorker::FromDevice { hop, memory } => {
+                let (named, library) = (named(memory, descriptors)?, Arc::clone(&self.cuda));
+                self.tell(hop, HopCommand::Device { named, library });
+            }
+            ToWorker::IntoDevice { hop, memory } => {
+                let (named, library) = (named(memory, descriptors)?, Arc::clone(&self.cuda));
+                if let Some(hop) = self.hops.get(&hop) {
+                    hop.prepare(ToPrepare::Device { named, library });
+                }
+            }
+            // A driver that hangs here keeps heartbeats unanswered, and control ends the worker.
+            ToWorker::Allocate { gpu, bytes } => match device::allocate(&self.cuda, &gpu, bytes) {
+                Ok(memory) => self.outbox.send_with(&FromWorker::Allocated, memory.as_fd()),
+                Err(failure) => self.outbox.send(&FromWorker::Refused { failure }),
+            },
+            ToWorker::Look { memory } => {
+                let looked = device::look(&self.cuda, &named(memory, descriptors)?);
+                self.outbox.send(&match looked {
+                    Ok(()) => FromWorker::Looked,
+                    Err(failure) => FromWorker::Refused { failure },
+                });
+            }
             ToWorker::Complete { hop } => self.tell(hop, HopCommand::Complete),
             ToWorker::Finished { hop } => {
                 tracing::debug!(hop = hop.0, "the hop is committed");
@@ -228,6 +255,12 @@ impl Worker {
             hop.tell(command);
         }
     }
+}
+
+/// Memory of a GPU with what must come beside it.
+fn named(memory: DeviceMemory, descriptors: Vec<OwnedFd>) -> Result<device::Named, Ending> {
+    device::Named::new(memory, descriptors)
+        .ok_or_else(|| Ending::Broken("GPU memory and its descriptors do not fit".into()))
 }
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ impl Running {
     fn start(warm: usize, library: PathBuf) -> Self {
         let metrics = Metrics::new().unwrap();
         let options = PoolOptions {
+            cuda: nixl_transfer_gpu::LIBRARY.into(),
             prefix: "test".into(),
             warm,
             library,
@@ -94,7 +95,7 @@ impl Running {
 async fn end_of(worker: &mut Worker) -> String {
     loop {
         match timeout(SOON, worker.events.recv()).await.unwrap() {
-            Some(WorkerEvent::Message(_)) => {}
+            Some(WorkerEvent::Message(_) | WorkerEvent::Allocated { .. }) => {}
             Some(WorkerEvent::Gone { status }) => {
                 assert!(worker.events.recv().await.is_none(), "nothing comes after the end");
                 return status;

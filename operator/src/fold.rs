@@ -139,11 +139,17 @@ fn transport(hops: &[Wanted<'_>], was_chain: bool) -> Option<TransportUsed> {
     if used.is_empty() {
         return None;
     }
+    let source = |hop: &Wanted<'_>| hop.latest?.status.as_ref()?.source.as_ref().map(|half| half.staged);
+    let staged = [
+        ("source", hops.iter().any(|hop| source(hop) == Some(true))),
+        ("target", hops.iter().filter_map(target).any(|half| half.staged)),
+    ];
     Some(TransportUsed {
         backend: joined(|used| &used.backend),
         network: joined(|used| &used.network),
         devices: Vec::new(),
         direction: Some("Write".into()),
+        staged: staged.iter().filter(|(_, is)| *is).map(|(end, _)| (*end).to_owned()).collect(),
         fan_out: Some(if was_chain || hops.iter().any(chained) { CHAIN } else { "Direct" }.into()),
         fallback_reason: fallback::of_all(&used),
     })

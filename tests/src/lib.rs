@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod copies;
 pub mod data;
 pub mod dynamo;
+pub mod gpus;
 pub mod jobs;
 mod own_mount;
 pub mod raw_client;

@@ -151,6 +151,14 @@ fn check(config: &Config) -> Result<(), Problem> {
     if let Err(error) = config.memory.host.bytes() {
         return Err(problem("memory.host", error.to_string(), "give for example 0 or 8Gi"));
     }
+    if let Err(error) = config.memory.gpu.bytes() {
+        return Err(problem("memory.gpu", error.to_string(), "give for example 0 or 8Gi"));
+    }
+    for (key, library) in [("nvidia.cuda", &config.nvidia.cuda), ("nvidia.nvml", &config.nvidia.nvml)] {
+        if library.is_empty() {
+            return Err(problem(key, "\"\" is no library", "give a name or a path, or leave the key out"));
+        }
+    }
     if let Some(socket) = &config.memory.socket {
         absolute("memory.socket", socket)?;
     }

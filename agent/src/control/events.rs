@@ -11,6 +11,7 @@ pub async fn next(events: &mut mpsc::Receiver<WorkerEvent>) -> Result<FromWorker
     match events.recv().await {
         Some(WorkerEvent::Message(message)) => Ok(message),
         Some(WorkerEvent::Gone { status }) => Err(worker_lost(&status)),
+        Some(WorkerEvent::Allocated { .. }) => Err(worker_lost("it allocated what nobody had asked for")),
         None => Err(worker_lost("its connection is closed")),
     }
 }
@@ -70,6 +71,11 @@ pub fn hop_of(message: &FromWorker) -> Option<HopId> {
         | FromWorker::Sent { hop, .. }
         | FromWorker::Completed { hop }
         | FromWorker::Failed { hop, .. } => Some(*hop),
-        FromWorker::Pong { .. } | FromWorker::Ready { .. } | FromWorker::NotReady { .. } => None,
+        FromWorker::Pong { .. }
+        | FromWorker::Ready { .. }
+        | FromWorker::NotReady { .. }
+        | FromWorker::Allocated
+        | FromWorker::Looked
+        | FromWorker::Refused { .. } => None,
     }
 }

@@ -26,7 +26,7 @@ pub use looks::Seen;
 use looks::Looks;
 
 use super::{fence::Fence, workers::NixlFacts};
-use crate::{config::Config, devices::Devices, metrics::Metrics, region::Budget, volume::Volume};
+use crate::{config::Config, devices::Hardware, metrics::Metrics, region::Budgets, volume::Volume};
 
 /// Volumes and devices are looked at this often: what changes stands in the status within 30 s, its writing included.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
@@ -50,21 +50,21 @@ pub struct Inventory {
     /// What workers found out.
     pub nixl: watch::Receiver<Option<NixlFacts>>,
     /// Memory that regions may take.
-    pub memory: Budget,
+    pub memory: Budgets,
     /// Whether the agent may commit.
     pub fence: Fence,
     /// Counters.
     pub metrics: Metrics,
     /// For those who use the devices.
-    pub devices: watch::Sender<Option<Arc<Devices>>>,
+    pub hardware: watch::Sender<Option<Arc<Hardware>>>,
 }
 
 impl Inventory {
     /// Keeps the TransferNode true until `stop`; then says that the agent ends, if the API server takes it.
     pub async fn keep(mut self, mut stop: watch::Receiver<bool>) {
         let opened = self.volumes.values().cloned().collect();
-        let mut looks =
-            Looks::new(self.config.sysfs.clone(), opened, self.metrics.clone(), self.devices.clone());
+        let libraries = (self.config.sysfs.clone(), self.config.nvidia.nvml.clone());
+        let mut looks = Looks::new(libraries, opened, self.metrics.clone(), self.hardware.clone());
         let mut fenced = self.fence.changes();
         let mut memory = self.memory.changes();
         let mut tick = tokio::time::interval(LOOK_EVERY);

@@ -14,12 +14,12 @@ use super::{
     workers::NixlFacts,
 };
 use crate::{
-    devices::Devices,
+    devices::Hardware,
     protocol::{Failure, Used},
 };
 
 /// The devices as last seen; `None` before the first look.
-pub type Seen = watch::Receiver<Option<Arc<Devices>>>;
+pub type Seen = watch::Receiver<Option<Arc<Hardware>>>;
 
 /// A hop right after the agent's start waits so long for the first look at devices. Without it, it goes over TCP and says so.
 const SEEN_WITHIN: Duration = Duration::from_secs(3);
@@ -27,19 +27,22 @@ const SEEN_WITHIN: Duration = Duration::from_secs(3);
 /// The network for one side of a hop. A worker that sends serves all hops of its run, one that receives its own only.
 pub async fn network(hop: &Hop, sends: bool) -> Result<Choice, Failure> {
     let context = &hop.context;
-    let devices = devices(context).await;
-    let ring = Staging::need(&hop.task.spec.transport)?;
+    let hardware = hardware(context).await;
+    let spec = &hop.task.spec;
+    let memory = if sends { spec.source.place.memory() } else { spec.target.place.memory() };
+    let gpu = memory.and_then(|memory| context.regions.gpu(&hop.namespace(), memory));
+    let ring = Staging::need(&spec.transport)?;
     let hops = if sends { context.config.slots.max(1) } else { 1 };
     let here = Here {
         node: &context.config.node_name,
         interfaces: &context.config.network.devices,
         named: context.config.network.named,
-        devices: &devices,
+        devices: &hardware.devices,
         memlock: memlock(context),
         registers: ring.saturating_mul(hops.into()).min(context.config.staging_bytes().max(ring)),
-        gpu: None,
+        gpu: gpu.as_deref().and_then(|uuid| hardware.place_of(uuid)),
     };
-    let choice = network::choose(&hop.task.spec, &here)?;
+    let choice = network::choose(spec, &here)?;
     if let Some(shortfall) = &choice.shortfall {
         tracing::debug!(reason = shortfall.reason.as_str(), %shortfall, "no RDMA from this node");
     }
@@ -60,8 +63,8 @@ pub fn used(hop: &Hop, half: &mut TargetSide, choice: &Choice, used: &Used) -> R
     Ok(())
 }
 
-async fn devices(context: &HopContext) -> Arc<Devices> {
-    let mut seen = context.devices.clone();
+async fn hardware(context: &HopContext) -> Arc<Hardware> {
+    let mut seen = context.hardware.clone();
     let found = tokio::time::timeout(SEEN_WITHIN, seen.wait_for(Option::is_some)).await;
     found.ok().and_then(Result::ok).and_then(|seen| seen.clone()).unwrap_or_default()
 }

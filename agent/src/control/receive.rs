@@ -14,7 +14,7 @@ use super::{sink::Sink, window};
 use crate::{
     metrics::{Medium, Metrics},
     protocol::{
-        Counters, Failure, FileToWrite, FromWorker, MAX_DESCRIPTORS, Prefix,
+        Counters, Failure, FileToWrite, FromWorker, HopId, MAX_DESCRIPTORS, Prefix, ToWorker,
         entry::{Entry, Totals},
     },
     region::Offered,
@@ -42,7 +42,7 @@ pub struct Received {
     algorithm: Algorithm,
     to_open: VecDeque<u32>,
     open: usize,
-    offer_opened: bool,
+    is_opened: bool,
     window: usize,
     counters: Counters,
     totals: Option<Totals>,
@@ -62,7 +62,7 @@ impl Received {
             algorithm,
             to_open: VecDeque::new(),
             open: 0,
-            offer_opened: false,
+            is_opened: false,
             window: window::files(),
             counters: Counters::default(),
             totals: None,
@@ -110,7 +110,7 @@ impl Received {
         if self.totals.is_none() {
             return Ok(Arrival::Nothing);
         }
-        if self.sink.offered().is_none() {
+        if self.sink.offered().is_none() && self.sink.gpu().is_none() {
             self.to_open = self.sink.file_indices().into();
         }
         Ok(Arrival::Open)
@@ -121,10 +121,25 @@ impl Received {
         self.sink.offered()
     }
 
-    /// The RdmaMetadata of such memory, once, when it is to be opened.
-    pub fn offer_to_open(&mut self) -> Option<String> {
-        let metadata = self.offered()?.offer.metadata.clone();
-        (!std::mem::replace(&mut self.offer_opened, true)).then_some(metadata)
+    /// What the worker is told to open memory that is no file, once.
+    ///
+    /// # Errors
+    /// As [`crate::region::GpuMemory::to_open`].
+    pub fn memory_to_open(&mut self, hop: HopId) -> Result<Option<(ToWorker, Vec<OwnedFd>)>, Failure> {
+        if std::mem::replace(&mut self.is_opened, true) {
+            return Ok(None);
+        }
+        if let Some(Offered { offer, .. }) = self.offered() {
+            return Ok(Some((ToWorker::IntoExternal { hop, metadata: offer.metadata.clone() }, Vec::new())));
+        }
+        let Some(memory) = self.sink.gpu() else { return Ok(None) };
+        let (memory, descriptors) = memory.to_open()?;
+        Ok(Some((ToWorker::IntoDevice { hop, memory }, descriptors)))
+    }
+
+    /// Whether it is memory of a GPU.
+    pub fn is_on_gpu(&self) -> bool {
+        self.sink.gpu().is_some()
     }
 
     /// Opens the next partial files of one message, if the window has room. The worker gets them before more are opened.

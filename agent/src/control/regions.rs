@@ -24,9 +24,10 @@ use self::{
     handed::Handed,
     known::{Allocated, Known},
 };
+use super::gpus::Gpus;
 use crate::{
     metrics::Metrics,
-    region::{Budget, RegionKey, Regions},
+    region::{Budgets, RegionKey, Regions},
     workload::Request,
 };
 
@@ -49,7 +50,9 @@ pub struct RegionKeeper {
     /// What is held.
     pub regions: Regions,
     /// How much may be.
-    pub budget: Budget,
+    pub budgets: Budgets,
+    /// For memory of GPUs.
+    pub gpus: Gpus,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -96,7 +99,8 @@ impl RegionKeeper {
         watching.spawn(async move {
             follow::follow(api, &fields, "memory regions of this node", Sink(tell)).await
         });
-        let (mut used, mut room) = (self.regions.changes(), self.budget.changes());
+        let (mut used, mut room) = (self.regions.changes(), self.budgets.changes());
+        let mut hardware = self.gpus.changes();
         let mut known: HashMap<RegionKey, Known> = HashMap::new();
         let mut handed = Handed::default();
         let mut allocations: JoinSet<Allocated> = JoinSet::new();
@@ -118,6 +122,7 @@ impl RegionKeeper {
                 Some(connection) = handed.closed() => handed.let_go_of(connection, &self.regions),
                 Ok(()) = used.changed() => {}
                 Ok(()) = room.changed() => {}
+                Ok(()) = hardware.changed() => {}
                 () = tokio::time::sleep(RETRY_AFTER), if failed => {}
                 () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
                 () = async { drop(stop.wait_for(|stop| *stop).await) } => break,
@@ -125,7 +130,7 @@ impl RegionKeeper {
             handed.give_back_unfit(&known, &self.regions);
             failed = false;
             for (key, known) in &mut known {
-                known.hold(key, &self.regions, &self.budget, &mut allocations);
+                known.hold(key, &self.regions, (&self.budgets, &self.gpus), &mut allocations);
                 failed |= !self.write(key, known, false).await;
             }
             again = known.values().filter_map(Known::again_at).min();

@@ -7,7 +7,7 @@ use crate::{
         Failure, StoredFile,
         entry::{Entry, Totals},
     },
-    region::{Offered, RegionTarget},
+    region::{GpuMemory, Offered, RegionTarget},
     volume::{Committed, Destination, Keep, MayCommit, OpenedPartial},
 };
 
@@ -26,6 +26,14 @@ impl Sink {
         match self {
             Self::Volume(_) => None,
             Self::Region(region) => region.offered(),
+        }
+    }
+
+    /// Memory of a GPU, if it is that.
+    pub fn gpu(&self) -> Option<&GpuMemory> {
+        match self {
+            Self::Volume(_) => None,
+            Self::Region(region) => region.gpu(),
         }
     }
 

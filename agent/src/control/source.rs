@@ -50,11 +50,11 @@ pub async fn run(hop: Hop, order: Order) {
         return;
     }
     let report = hop.report();
-    let mut worker = None;
+    let (mut worker, mut staged) = (None, false);
     let ending = match Ending::of_order(order) {
         Some(ending) => ending,
         None if hop.task.spec.source.relay.is_some() => relay::send(&hop, &report, &mut worker).await,
-        None => send(&hop, &report, &mut worker).await,
+        None => send(&hop, &report, (&mut worker, &mut staged)).await,
     };
     ending.count(&hop.context.metrics);
     let (state, operation, reason, message) = ending.stands(OperationKind::Write);
@@ -65,6 +65,7 @@ pub async fn run(hop: Hop, order: Order) {
         state,
         agent_metadata: None,
         operation: Some(operation),
+        staged,
         worker: worker.map(|name| name.0),
         reason,
         message,
@@ -73,15 +74,15 @@ pub async fn run(hop: Hop, order: Order) {
     report.finish(Half::Source(half)).await;
 }
 
-async fn send(hop: &Hop, report: &Report, worker: &mut Option<WorkerName>) -> Ending {
+async fn send(hop: &Hop, report: &Report, (worker, staged): (&mut Option<WorkerName>, &mut bool)) -> Ending {
     let stop_walk = Arc::new(AtomicBool::new(false));
     let mut seat = None;
     // Given back when the seat is left, not before.
-    let (mut staging, mut supplied) = (None, None);
+    let (mut share, mut supplied) = (None, None);
     let sent = AtomicBool::new(false);
     let interrupt = hop.interrupt(Side::Source);
     let mut ending = tokio::select! {
-        result = phases(hop, report, &mut seat, (&mut staging, &mut supplied), &stop_walk, &sent) => match result {
+        result = phases(hop, report, &mut seat, (&mut share, &mut supplied), &stop_walk, &sent) => match result {
             Ok(()) => Ending::Succeeded,
             Err(failure) => Ending::Failed(failure),
         },
@@ -95,6 +96,7 @@ async fn send(hop: &Hop, report: &Report, worker: &mut Option<WorkerName>) -> En
     {
         ending = Ending::Failed(failure);
     }
+    *staged = supplied.as_ref().is_some_and(is_staged);
     stop_walk.store(true, Ordering::Relaxed);
     if let Some(seat) = seat {
         *worker = Some(seat.worker().clone());
@@ -123,7 +125,7 @@ async fn phases(
     let supply = supplied.insert(supply.await?);
     let taken_away = supply.ended();
     let metadata = events::prepared(&mut seat.events).await?;
-    report.set(prepared(metadata, seat.worker()));
+    report.set(prepared(metadata, seat.worker(), is_staged(supply)));
 
     // A worker that dies meanwhile is told at once, not when the other side is ready.
     let (metadata, peer) = tokio::select! {
@@ -193,12 +195,18 @@ fn supply(hop: &Hop, stop_walk: &Arc<AtomicBool>) -> Result<Supplying, Failure> 
     }
 }
 
+/// Whether it is copied through pinned host memory, as all memory of a GPU is.
+fn is_staged(supply: &Supply) -> bool {
+    supply.gpu().is_some()
+}
+
 /// The half of a sending side whose worker waits for the target, with what that needs to answer it.
-pub fn prepared(metadata: String, worker: &WorkerName) -> Half {
+pub fn prepared(metadata: String, worker: &WorkerName, staged: bool) -> Half {
     Half::Source(SourceSide {
         state: SideState::Prepared,
         agent_metadata: Some(metadata),
         operation: Some(Operation { kind: OperationKind::Write, status: OperationState::Initialized }),
+        staged,
         worker: Some(worker.0.clone()),
         reason: None,
         message: None,
@@ -223,6 +231,11 @@ async fn feed(hop: &Hop, seat: &mut Seat, supply: &Supply) -> Result<(), Failure
         }
         let metadata = offer.metadata.clone();
         seat.send(ToWorker::FromExternal { hop: seat.hop, metadata, expected }, Vec::new()).await?;
+        files.clear();
+    }
+    if let Some(memory) = supply.gpu() {
+        let (memory, descriptors) = memory.to_open()?;
+        seat.send(ToWorker::FromDevice { hop: seat.hop, memory }, descriptors).await?;
         files.clear();
     }
     let (mut opened, mut consumed, mut reported) = (0, 0, 0);

@@ -123,6 +123,8 @@ impl RunWorker {
                             let _ = seat.send(WorkerEvent::Message(message)).await;
                         }
                     }
+                    // Nobody has asked for it.
+                    WorkerEvent::Allocated { .. } => {}
                     WorkerEvent::Gone { status } => {
                         told.send_replace(true);
                         let all: Vec<_> = lock(&seats).drain().map(|(_, seat)| seat).collect();

@@ -7,7 +7,7 @@ use crate::{
         Failure,
         entry::{Entry, Totals},
     },
-    region::{Offered, RegionSource, or_never},
+    region::{GpuMemory, Offered, RegionSource, or_never},
     volume::SourceTree,
 };
 
@@ -50,6 +50,14 @@ impl Supply {
         match self {
             Self::Tree(_) => None,
             Self::Region(region) => region.offered(),
+        }
+    }
+
+    /// Memory of a GPU, if it is that.
+    pub fn gpu(&self) -> Option<&GpuMemory> {
+        match self {
+            Self::Tree(_) => None,
+            Self::Region(region) => region.gpu(),
         }
     }
 

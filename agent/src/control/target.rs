@@ -158,6 +158,7 @@ async fn phases(
     let _registered = hop.context.metrics.registered(staging.bytes);
     let sink = tokio::task::block_in_place(|| claim.open(hop))?;
     let received = held.received.insert(Received::new(sink, hop.algorithm()));
+    half.staged = received.is_on_gpu();
     tokio::select! {
         result = transfer(hop, report, half, relayed, &mut held.worker, received, (stream, choice, since)) => result,
         failure = taken_away => Err(failure),
@@ -241,8 +242,8 @@ async fn take_in(
         match step? {
             Arrival::Nothing => {}
             Arrival::Open => {
-                if let Some(metadata) = received.offer_to_open() {
-                    worker.sender().send(ToWorker::IntoExternal { hop: HOP, metadata }, Vec::new()).await?;
+                if let Some((open, descriptors)) = received.memory_to_open(HOP)? {
+                    worker.sender().send(open, descriptors).await?;
                 }
                 while let Some((files, descriptors)) = tokio::task::block_in_place(|| received.open_more())? {
                     worker.sender().send(ToWorker::Partials { hop: HOP, files }, descriptors).await?;

@@ -57,6 +57,11 @@ pub struct Worker {
 pub enum WorkerEvent {
     /// It said something.
     Message(FromWorker),
+    /// It has allocated memory of a GPU.
+    Allocated {
+        /// What keeps the memory.
+        memory: OwnedFd,
+    },
     /// Its process is gone; nothing can reach its memory any more. Comes once, and nothing after it.
     Gone {
         /// How it ended, and why if control ended it.
@@ -89,21 +94,27 @@ impl Workers {
     /// # Errors
     /// `AgentNotReady` when NIXL cannot be used here or no worker came in time.
     pub async fn take(&self, network: &Network) -> Result<Worker, Failure> {
+        let worker = self.take_alone().await?;
+        worker.sender.send(ToWorker::Assign { network: network.clone() }, Vec::new()).await?;
+        Ok(worker)
+    }
+
+    /// A worker that has no network, and so no peer.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub async fn take_alone(&self) -> Result<Worker, Failure> {
         let (reply, answer) = oneshot::channel();
         let ended = || Failure::new(Reason::AgentNotReady, "the agent is ending");
         self.orders.send(Order::Take(reply)).map_err(|_| ended())?;
-        let worker = match tokio::time::timeout(TAKEN_WITHIN, answer).await {
-            Ok(Ok(taken)) => taken?,
-            Ok(Err(_)) => return Err(ended()),
-            Err(_) => {
-                return Err(Failure::new(
-                    Reason::AgentNotReady,
-                    format!("no worker was ready for {} s; look at the agent's log", TAKEN_WITHIN.as_secs()),
-                ));
-            }
-        };
-        worker.sender.send(ToWorker::Assign { network: network.clone() }, Vec::new()).await?;
-        Ok(worker)
+        match tokio::time::timeout(TAKEN_WITHIN, answer).await {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(_)) => Err(ended()),
+            Err(_) => Err(Failure::new(
+                Reason::AgentNotReady,
+                format!("no worker was ready for {} s; look at the agent's log", TAKEN_WITHIN.as_secs()),
+            )),
+        }
     }
 
     /// What is known of NIXL on this node; `None` until the first worker has tried to load it.

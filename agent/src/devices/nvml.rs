@@ -7,7 +7,7 @@ use tracing::warn;
 use super::pci::Address;
 
 /// The name that every driver has; the one without a version is of development packages.
-const LIBRARY: &str = "libnvidia-ml.so.1";
+pub const LIBRARY: &str = "libnvidia-ml.so.1";
 
 /// A GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +35,11 @@ pub enum Absent {
     Failed(String),
 }
 
-/// All GPUs that NVML can read, by index. Ends NVML again, so that a driver can be replaced under a running agent.
-pub fn gpus() -> Result<Vec<Gpu>, Absent> {
-    let nvml = Nvml::builder().lib_path(LIBRARY.as_ref()).init().map_err(|error| absent(&error))?;
-    let count = nvml.device_count().map_err(|error| absent(&error))?;
+/// All GPUs that NVML, a library by its name or path, can read, by index. Ends NVML again, so that a driver can be replaced
+/// under a running agent.
+pub fn gpus(library: &str) -> Result<Vec<Gpu>, Absent> {
+    let nvml = Nvml::builder().lib_path(library.as_ref()).init().map_err(|error| absent(library, &error))?;
+    let count = nvml.device_count().map_err(|error| absent(library, &error))?;
     let mut gpus = Vec::new();
     for index in 0..count {
         match nvml.device_by_index(index).and_then(|device| gpu(index, &device)) {
@@ -60,14 +61,14 @@ fn gpu(index: u32, device: &Device<'_>) -> Result<Gpu, NvmlError> {
     })
 }
 
-fn absent(error: &NvmlError) -> Absent {
+fn absent(library: &str, error: &NvmlError) -> Absent {
     // The linker has no codes, only this text for a file that is not there.
     let text = match error {
         NvmlError::LibloadingError(error) => std::error::Error::source(error)
             .map_or_else(|| error.to_string(), |source| format!("{error}: {source}")),
         other => other.to_string(),
     };
-    if text.contains(LIBRARY) && text.contains("No such file or directory") {
+    if text.contains(library) && text.contains("No such file or directory") {
         Absent::NoLibrary(text)
     } else {
         Absent::Failed(text)
@@ -80,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_node_with_or_without_nvml_gives_an_answer() {
-        match gpus() {
+        match gpus(LIBRARY) {
             Ok(gpus) => assert!(gpus.iter().all(|gpu| gpu.uuid.starts_with("GPU-")), "{gpus:?}"),
             Err(Absent::NoLibrary(text)) => assert!(text.contains(LIBRARY), "{text}"),
             Err(Absent::Failed(text)) => assert!(!text.is_empty()),
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn only_a_library_that_is_not_there_is_normal() {
-        let of = |path: &str| absent(&Nvml::builder().lib_path(path.as_ref()).init().err().unwrap());
+        let of = |path: &str| absent(path, &Nvml::builder().lib_path(path.as_ref()).init().err().unwrap());
         let missing = of("/nowhere/libnvidia-ml.so.1");
         assert!(matches!(missing, Absent::NoLibrary(_)), "{missing}");
         let directory = tempfile::tempdir().unwrap();
@@ -97,6 +98,6 @@ mod tests {
         std::fs::write(&garbage, "no library").unwrap();
         let broken = of(garbage.to_str().unwrap());
         assert!(matches!(broken, Absent::Failed(_)), "{broken}");
-        assert!(matches!(absent(&NvmlError::DriverNotLoaded), Absent::Failed(_)));
+        assert!(matches!(absent(LIBRARY, &NvmlError::DriverNotLoaded), Absent::Failed(_)));
     }
 }

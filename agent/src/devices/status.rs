@@ -63,6 +63,7 @@ fn gpu(gpu: &Gpu, nics: &[Nic], devices: &Devices) -> GpuStatus {
         uuid: cut(&gpu.uuid, MAX_NAME),
         model: cut(&gpu.model, MAX_MODEL),
         memory: gpu.memory.map(whole),
+        regions: None,
         pci_bus_id: gpu.address.map(|address| cut(&address.to_string(), MAX_ADDRESS)).unwrap_or_default(),
         pcie_root: root(place),
         numa_node: numa(place),

@@ -1,8 +1,8 @@
-//! Digests as text of a message: one string, where a list has a number for each byte, for there is one for each file.
+//! Digests and handles as text of a message: one string, where a list has a number for each byte, for there is one for each file.
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-/// Bytes of the longest digest there is, and more.
+/// Bytes of the longest digest there is, and more; of a CUDA IPC handle.
 const MOST: usize = 64;
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
@@ -16,10 +16,11 @@ pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S:
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-    parse(&text).ok_or_else(|| D::Error::custom("no digest in hexadecimal digits"))
+    decode(&text).ok_or_else(|| D::Error::custom("no digest in hexadecimal digits"))
 }
 
-fn parse(text: &str) -> Option<Vec<u8>> {
+/// The bytes that a text of digits stands for, at most 64; `None` for another text.
+pub fn decode(text: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if !rest.is_empty() || pairs.len() > MOST {
         return None;

@@ -1,11 +1,49 @@
-//! Memory of the node that regions of kind `agent` may take together. A region's share is given back when nobody has the
-//! memory any more, which may be after the region is gone.
+//! Memory of the node that regions of kind `agent` may take together, of the host and of each GPU. A region's share is given
+//! back when nobody has the memory any more, which may be after the region is gone.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::sync::watch;
 
-/// The budget; clones share it.
+/// All budgets of the node; clones share them.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    host: Budget,
+    each_gpu: u64,
+    gpus: Arc<Mutex<BTreeMap<String, Budget>>>,
+    changed: watch::Sender<()>,
+}
+
+impl Budgets {
+    /// So many bytes of the host, and of each GPU.
+    pub fn new(host: u64, each_gpu: u64) -> Self {
+        let changed = watch::Sender::new(());
+        let host = Budget::telling(host, changed.clone());
+        Self { host, each_gpu, gpus: Arc::default(), changed }
+    }
+
+    /// That of the host.
+    pub fn host(&self) -> &Budget {
+        &self.host
+    }
+
+    /// That of the GPU with this UUID.
+    pub fn gpu(&self, uuid: &str) -> Budget {
+        let mut gpus = self.gpus.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Budget::telling(self.each_gpu, self.changed.clone());
+        gpus.entry(uuid.to_owned()).or_insert_with(new).clone()
+    }
+
+    /// Tells when something was taken or given back.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+}
+
+/// A budget; clones share it.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Shared>);
 
@@ -33,7 +71,12 @@ impl Shared {
 impl Budget {
     /// A budget of so many bytes.
     pub fn new(total: u64) -> Self {
-        Self(Arc::new(Shared { total, free: Mutex::new(total), changed: watch::Sender::new(()) }))
+        Self::telling(total, watch::Sender::new(()))
+    }
+
+    /// One that tells its changes here.
+    fn telling(total: u64, changed: watch::Sender<()>) -> Self {
+        Self(Arc::new(Shared { total, free: Mutex::new(total), changed }))
     }
 
     /// How much there is.
@@ -54,11 +97,6 @@ impl Budget {
         self.0.changed.send_replace(());
         Some(Share { bytes, of: Arc::clone(&self.0) })
     }
-
-    /// Tells when something was taken or given back.
-    pub fn changes(&self) -> watch::Receiver<()> {
-        self.0.changed.subscribe()
-    }
 }
 
 impl Drop for Share {
@@ -74,8 +112,9 @@ mod tests {
 
     #[test]
     fn no_more_is_taken_than_there_is_and_all_comes_back() {
-        let budget = Budget::new(10);
-        let mut changes = budget.changes();
+        let budgets = Budgets::new(10, 4);
+        let budget = budgets.host();
+        let mut changes = budgets.changes();
         let first = budget.take(7).unwrap();
         assert!(budget.take(4).is_none());
         assert_eq!((budget.free(), budget.total()), (3, 10));
@@ -83,5 +122,19 @@ mod tests {
         drop(first);
         assert!(changes.has_changed().unwrap(), "whoever waits for room hears of it");
         assert!(budget.take(10).is_some() && budget.take(10).is_some());
+    }
+
+    #[test]
+    fn each_gpu_has_a_budget_of_its_own() {
+        let budgets = Budgets::new(10, 4);
+        let mut changes = budgets.changes();
+        let first = budgets.gpu("a").take(4).unwrap();
+        assert!(changes.has_changed().unwrap());
+        assert!(budgets.gpu("a").take(1).is_none(), "the same one, however often it is asked for");
+        assert_eq!((budgets.gpu("b").free(), budgets.host().free()), (4, 10));
+        changes.mark_unchanged();
+        drop(first);
+        assert!(changes.has_changed().unwrap());
+        assert_eq!(budgets.gpu("a").free(), 4);
     }
 }

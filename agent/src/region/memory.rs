@@ -1,4 +1,4 @@
-//! What a region is made of: host memory that control has a descriptor of, or the offer of a workload that exposes it
+//! What a region is made of: memory of the host or of a GPU that control holds, or the offer of a workload that exposes it
 //! through NIXL by itself.
 
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nixl_connect::{OperationKind, RdmaMetadata};
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason};
 
-use super::{HostMemory, RegionKey};
+use super::{GpuMemory, HostMemory, RegionKey};
 use crate::protocol::Failure;
 
 /// The memory of a region.
@@ -14,6 +14,8 @@ use crate::protocol::Failure;
 pub enum Memory {
     /// Host memory.
     Host(Arc<HostMemory>),
+    /// Memory of a GPU.
+    Gpu(Arc<GpuMemory>),
     /// Memory that only a worker can reach.
     External(Arc<Offer>),
 }
@@ -101,6 +103,7 @@ impl Memory {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Host(memory) => memory.bytes(),
+            Self::Gpu(memory) => memory.bytes(),
             Self::External(offer) => offer.bytes,
         }
     }
@@ -109,6 +112,7 @@ impl Memory {
     pub fn device(&self) -> &str {
         match self {
             Self::Host(_) => "cpu",
+            Self::Gpu(memory) => memory.device(),
             Self::External(offer) => &offer.device,
         }
     }
@@ -120,17 +124,34 @@ impl Memory {
     pub fn host(&self) -> Result<&HostMemory, Failure> {
         match self {
             Self::Host(memory) => Ok(memory),
-            Self::External(_) => {
-                Err(Failure::new(Reason::IoError, "the memory of a workload has no descriptor here"))
+            Self::Gpu(_) | Self::External(_) => {
+                Err(Failure::new(Reason::IoError, "the memory cannot be opened as a file"))
             }
+        }
+    }
+
+    /// Whether transfers can write into it, as far as is known.
+    pub fn is_writable(&self) -> bool {
+        match self {
+            Self::Host(memory) => memory.is_writable(),
+            Self::Gpu(_) => true,
+            Self::External(offer) => !offer.is_read,
+        }
+    }
+
+    /// Memory of a GPU, if it is that.
+    pub fn gpu(&self) -> Option<&GpuMemory> {
+        match self {
+            Self::Gpu(memory) => Some(memory),
+            Self::Host(_) | Self::External(_) => None,
         }
     }
 
     /// The offer of a workload, if it is that.
     pub fn offer(&self) -> Option<&Arc<Offer>> {
         match self {
-            Self::Host(_) => None,
             Self::External(offer) => Some(offer),
+            Self::Host(_) | Self::Gpu(_) => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, sync::OnceLock};
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason};
 
-use super::{Offered, Reading};
+use super::{GpuMemory, Offered, Reading};
 use crate::{
     manifest,
     protocol::{
@@ -70,6 +70,11 @@ impl RegionSource {
     /// What a workload offers, where it exposes the memory by itself.
     pub fn offered(&self) -> Option<Offered<'_>> {
         self.reading.offered()
+    }
+
+    /// Memory of a GPU, where it is that.
+    pub fn gpu(&self) -> Option<&GpuMemory> {
+        self.reading.memory.gpu()
     }
 
     /// A descriptor to read it.

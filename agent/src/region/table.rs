@@ -137,6 +137,12 @@ impl Regions {
         self.0.lock().get(&key).is_some_and(|entry| entry.region.memory.offer().is_some())
     }
 
+    /// The GPU that has its memory, by UUID, if one has.
+    pub fn gpu(&self, namespace: &str, memory: &TaskMemory) -> Option<String> {
+        let key = (namespace.to_owned(), memory.name.clone());
+        self.0.lock().get(&key)?.region.memory.gpu().map(|gpu| gpu.gpu().to_owned())
+    }
+
     /// What is known of a region.
     pub fn shown(&self, key: &RegionKey) -> Option<Shown> {
         let entries = self.0.lock();

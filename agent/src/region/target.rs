@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use nixl_transfer_crds::{Algorithm, ContentDigest, Reason};
 
-use super::{Offered, Writing};
+use super::{GpuMemory, Offered, Writing};
 use crate::{
     manifest,
     protocol::{
@@ -76,6 +76,11 @@ impl RegionTarget {
     /// What a workload offers, where it exposes the memory by itself.
     pub fn offered(&self) -> Option<Offered<'_>> {
         self.writing.offered()
+    }
+
+    /// Memory of a GPU, where it is that.
+    pub fn gpu(&self) -> Option<&GpuMemory> {
+        self.writing.memory.gpu()
     }
 
     /// A descriptor to write it.

@@ -1,17 +1,13 @@
 //! Memory that a workload exposes by itself, as one end of a hop: opened by its RdmaMetadata, read or written in pieces,
-//! read back to prove what was written, and told at the very end that all is well.
+//! and told at the very end that all is well.
 
 use std::time::{Duration, Instant};
 
 use nixl_connect::{AbortHandle, RdmaMetadata, RemoteError, RemoteMemory, Session, Staging};
-use nixl_transfer_crds::{Algorithm, Reason};
+use nixl_transfer_crds::Reason;
 
 use super::failures;
-use crate::digest::Hasher;
 use crate::protocol::Failure;
-
-/// Bytes that are read back at once.
-const PIECE: usize = 1 << 20;
 
 /// The memory of one workload in the hands of one hop.
 pub(super) struct External {
@@ -59,30 +55,10 @@ impl External {
         self.memory.write(offset, bytes, deadline).map_err(|error| failed(&error, self.patience))
     }
 
-    /// Reads back what was written, and fails unless it has this digest. `each` is called after every piece.
-    pub(super) fn prove(
-        &mut self,
-        algorithm: Algorithm,
-        digest: &[u8],
-        mut each: impl FnMut(),
-    ) -> Result<(), Failure> {
-        let mut hasher = Hasher::new(algorithm);
-        let mut buffer = vec![0; PIECE];
-        let mut at = 0;
-        while at < self.bytes() {
-            let length = usize::try_from(self.bytes() - at).unwrap_or(PIECE).min(PIECE);
-            let piece = &mut buffer[..length];
-            let deadline = Instant::now() + self.patience;
-            self.memory.read_back(at, piece, deadline).map_err(|error| failed(&error, self.patience))?;
-            hasher.update(piece);
-            at += length as u64;
-            each();
-        }
-        if hasher.finish() == digest {
-            return Ok(());
-        }
-        let message = "the workload's memory gives back other bytes than were written; nobody else may write it meanwhile";
-        Err(Failure::new(Reason::IntegrityError, message))
+    /// Reads back bytes that were written.
+    pub(super) fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Failure> {
+        let deadline = Instant::now() + self.patience;
+        self.memory.read_back(offset, buffer, deadline).map_err(|error| failed(&error, self.patience))
     }
 
     /// Tells the workload that all is well: the last thing that is done with it.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nixl_connect::AbortHandle;
 use nixl_transfer_crds::Reason;
 
+use super::device::Named;
 use super::nixl::AssignedAgent;
 use super::outbox::Outbox;
 use super::target::ReadyFile;
@@ -30,6 +31,8 @@ pub(super) enum HopCommand {
     Files(Vec<(FileToRead, OwnedFd)>),
     /// Source: the file of the manifest is a workload's memory.
     External { metadata: String, expected: Option<Vec<u8>> },
+    /// Source: the file of the manifest is memory of a GPU, reached by this driver.
+    Device { named: Named, library: Arc<str> },
     /// The workload whose memory was used shall be told that all is well.
     Complete,
     /// Target, from its own answerer: files to write.
@@ -78,6 +81,8 @@ pub(super) enum ToPrepare {
     Files(Vec<Partial>),
     /// A workload's memory, by its RdmaMetadata, for the one file of the manifest.
     External(String),
+    /// Memory of a GPU, reached by this driver, for the one file of the manifest.
+    Device { named: Named, library: Arc<str> },
 }
 
 /// Why a hop's thread stops early.

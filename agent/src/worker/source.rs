@@ -3,10 +3,10 @@
 //! takes it for whole.
 
 pub(super) mod answers;
-mod external;
 mod limiter;
 mod packer;
 mod passing;
+mod pieces;
 mod read;
 
 use std::collections::VecDeque;
@@ -15,11 +15,14 @@ use std::time::{Duration, Instant};
 
 use nixl_connect::{RdmaMetadata, Sender, StreamError};
 use nixl_transfer_crds::Reason;
+use nixl_transfer_gpu::Access;
 
+use super::device::Device;
 use super::digests::Digests;
 use super::external::External;
 use super::failures;
 use super::hop::{HopCommand, Seat, Stop, out_of_turn};
+use super::pieces::Pieces;
 use super::progress::Pace;
 use crate::digest;
 use crate::manifest;
@@ -51,7 +54,7 @@ pub(super) fn run(mut seat: Seat, corrupt_chunk: Option<u64>) -> Result<(), Stop
         totals: None,
         next: 0,
         files: VecDeque::new(),
-        external: None,
+        memory: None,
         counters: Counters::default(),
         pace: Pace::new(Instant::now()),
         consumed: 0,
@@ -139,7 +142,7 @@ struct Source {
     next: usize,
     files: VecDeque<(FileToRead, OwnedFd)>,
     /// The memory that is sent instead of a file, and its digest where that was said.
-    external: Option<(External, Option<Vec<u8>>)>,
+    memory: Option<(Pieces, Option<Vec<u8>>)>,
     digests: Digests,
     counters: Counters,
     pace: Pace,
@@ -152,7 +155,7 @@ impl Source {
     fn send_all(&mut self) -> Result<(), Stop> {
         loop {
             match self.next_file() {
-                Some(index) if self.external.is_some() => self.send_external(index)?,
+                Some(index) if self.memory.is_some() => self.send_memory(index)?,
                 Some(index) => match self.files.pop_front() {
                     Some((given, file)) if given.index == index => self.send_file(given, &file)?,
                     Some(_) => return Err(out_of_turn().into()),
@@ -201,11 +204,15 @@ impl Source {
                 }
             }
             HopCommand::Files(files) => self.files.extend(files),
-            HopCommand::External { metadata, expected } if self.external.is_none() => {
+            HopCommand::External { metadata, expected } if self.memory.is_none() => {
                 let Seat { agent, .. } = &self.seat;
                 let arm = |handle| self.seat.arm(handle);
                 let external = External::open(&agent.session, &metadata, self.seat.patience(), arm)?;
-                self.external = Some((external, expected));
+                self.memory = Some((Pieces::External(external), expected));
+            }
+            HopCommand::Device { named, library } if self.memory.is_none() => {
+                let device = Device::open(&named, &library, Access::Read, self.seat.patience())?;
+                self.memory = Some((Pieces::Device(device), None));
             }
             _ => return Err(out_of_turn().into()),
         }
@@ -254,31 +261,29 @@ impl Source {
         }
     }
 
-    fn send_external(&mut self, index: u32) -> Result<(), Stop> {
+    fn send_memory(&mut self, index: u32) -> Result<(), Stop> {
         // What the target has is of no use here; but it must be ready.
         self.asked(index)?;
         let Some(Entry { kind: EntryKind::File { size, .. }, .. }) = self.entries.get(index as usize) else {
             return Err(out_of_turn().into());
         };
         let size = *size;
-        let Some((mut external, expected)) = self.external.take() else { return Err(out_of_turn().into()) };
+        let Some((mut memory, expected)) = self.memory.take() else { return Err(out_of_turn().into()) };
         let algorithm = self.seat.options.algorithm;
         let (packer, counters, pace, seat) =
             (&mut self.packer, &mut self.counters, &mut self.pace, &self.seat);
         let moved = |bytes, resent| moved(seat, counters, pace, bytes, resent);
-        let digest =
-            external::send(&mut external, (index, size), algorithm, expected.as_deref(), packer, moved)?;
-        self.external = Some((external, expected));
+        let digest = pieces::send(&mut memory, (index, size), algorithm, expected.as_deref(), packer, moved)?;
+        self.memory = Some((memory, expected));
         self.sent(index, digest);
         Ok(())
     }
 
     /// Tells the workload whose memory was sent, when control says that the target has it.
     fn complete(&mut self) -> Result<(), Stop> {
-        if self.external.is_some() {
+        let external = self.memory.take().and_then(|(memory, _)| memory.into_external());
+        if let Some(external) = external {
             self.seat.completion()?;
-        }
-        if let Some((external, _)) = self.external.take() {
             external.complete()?;
             self.seat.outbox.send(&FromWorker::Completed { hop: self.seat.id });
         }

@@ -133,7 +133,7 @@ struct Target {
     ready: VecDeque<ReadyFile>,
     current: Option<OpenFile>,
     /// A workload's memory that was written and proven, until the workload is told.
-    external: Option<Box<External>>,
+    external: Option<External>,
     /// The way back to the source.
     answers: AnswerSender,
     signs: Arc<Signs>,

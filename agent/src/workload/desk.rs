@@ -4,7 +4,7 @@ use nixl_transfer_client::wire::FromAgent;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Refusal;
-use crate::region::HostMemory;
+use crate::region::Memory;
 
 /// The way to the keeper.
 pub type Desk = mpsc::Sender<Request>;
@@ -44,7 +44,7 @@ pub enum Request {
         /// Name of the region, in the pod's namespace.
         region: String,
         /// The memory.
-        memory: HostMemory,
+        memory: Memory,
         /// Whether it was taken. When nobody waits for this any more, it is not.
         answer: oneshot::Sender<Result<(), Refusal>>,
     },

@@ -19,6 +19,7 @@ use tokio::{net::UnixListener, sync::watch, task::JoinSet};
 use tracing::warn;
 
 use super::{Desk, Identity, doors::Doors, line::Line, session::Session};
+use crate::control::gpus::Gpus;
 
 /// After a failed accept: the limit of open files is reached.
 const BREATH: Duration = Duration::from_millis(100);
@@ -64,8 +65,15 @@ impl Listener {
     }
 
     /// Serves whoever connects until `stop`.
-    pub async fn serve(self, identity: Identity, desk: Desk, node: String, mut stop: watch::Receiver<bool>) {
-        let session = Arc::new(Session { identity: Arc::new(identity), desk, node });
+    pub async fn serve(
+        self,
+        identity: Identity,
+        desk: Desk,
+        gpus: Gpus,
+        node: String,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let session = Arc::new(Session { identity: Arc::new(identity), desk, gpus, node });
         let doors = Doors::default();
         let numbers = AtomicU64::new(0);
         let mut connections = JoinSet::new();

@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, os::fd::OwnedFd, sync::Arc, time::Duration};
 
-use nixl_transfer_client::wire::{FromAgent, ToAgent, VERSION};
+use nixl_transfer_client::wire::{FromAgent, Ipc, ToAgent, VERSION};
+use nixl_transfer_crds::Reason;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until, timeout},
@@ -16,7 +17,12 @@ use super::{
     doors::{Admitted, OfPod, too_many},
     line::Line,
 };
-use crate::{region::HostMemory, volume::path::shortened};
+use crate::{
+    control::gpus::Gpus,
+    protocol::{DeviceMemory, Failure, IpcHandle, hex},
+    region::{GpuMemory, HostMemory, Memory, device},
+    volume::path::shortened,
+};
 
 /// Regions that one connection may hold.
 const MAX_REGIONS: usize = 64;
@@ -31,6 +37,10 @@ const DONE_WITHIN: Duration = Duration::from_secs(30);
 const MAX_NAME: usize = 253;
 /// From one message of a connection to the next: nobody keeps the agent busy.
 const PACE: Duration = Duration::from_millis(50);
+/// How long a worker may take to open memory of a GPU.
+const OPENED_WITHIN: Duration = Duration::from_secs(30);
+/// Length of a CUDA IPC handle.
+const HANDLE_BYTES: usize = 64;
 /// How long a look at what was handed over may take.
 const LOOKED_AT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -38,6 +48,7 @@ const LOOKED_AT_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Session {
     pub(super) identity: Arc<Identity>,
     pub(super) desk: Desk,
+    pub(super) gpus: Gpus,
     pub(super) node: String,
 }
 
@@ -145,8 +156,8 @@ impl Guest<'_> {
             ToAgent::Offer { region, .. } | ToAgent::Withdraw { region } if region.len() > MAX_NAME => {
                 return broken("the name of a region is too long");
             }
-            ToAgent::Offer { region, size, device } => {
-                let taken = self.offer(&region, size, &device, descriptor).await;
+            ToAgent::Offer { region, size, device, ipc } => {
+                let taken = self.offer(&region, size, (&device, ipc), descriptor).await;
                 (region.clone(), taken.map(|()| FromAgent::Accepted { region }))
             }
             ToAgent::Withdraw { region } => {
@@ -161,18 +172,10 @@ impl Guest<'_> {
         &mut self,
         region: &str,
         size: u64,
-        device: &str,
+        (device, ipc): (&str, Option<Ipc>),
         descriptor: Option<Apart<OwnedFd>>,
     ) -> Result<(), Refusal> {
-        if device != "cpu" {
-            let device = shortened(device);
-            let message =
-                format!("memory of device {device:?} cannot be handed over to this agent, only \"cpu\"");
-            return Err(Refusal::new("NoSuchDevice", message));
-        }
-        let memory = descriptor.and_then(Apart::take).ok_or_else(|| {
-            Refusal::new("DescriptorMissing", "an offer needs the descriptor of the memory with it")
-        })?;
+        let descriptor = descriptor.and_then(Apart::take);
         // What the agent has let go of by itself is no longer held.
         self.held.retain(|_, gone| matches!(gone.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
         if self.held.len() >= MAX_REGIONS {
@@ -180,7 +183,21 @@ impl Guest<'_> {
                 "a connection may hold {MAX_REGIONS} regions; withdraw one first"
             )));
         }
-        let (memory, gone) = self.look_at(memory, size).await?;
+        let (memory, gone) = match (device, descriptor, ipc) {
+            ("cpu", Some(memory), None) => {
+                let (memory, gone) = self.look_at(move || HostMemory::adopt(memory, size)).await?;
+                (Memory::Host(Arc::new(memory)), gone)
+            }
+            ("cpu", _, Some(_)) => {
+                return Err(unfit("a CUDA IPC handle is memory of a GPU: say its UUID as the device"));
+            }
+            (_, None, None) => {
+                let message = "an offer needs the descriptor of the memory with it";
+                return Err(Refusal::new("DescriptorMissing", message));
+            }
+            (_, Some(_), Some(_)) => return Err(unfit("give a descriptor or a CUDA IPC handle, not both")),
+            (gpu, descriptor, ipc) => self.look_at_gpu(gpu, size, descriptor, ipc).await?,
+        };
         let (answer, answered) = oneshot::channel();
         let request =
             Request::Offer { holder: self.holder.clone(), region: region.to_owned(), memory, answer };
@@ -190,15 +207,18 @@ impl Guest<'_> {
     }
 
     /// Whether it is memory as it must be. As long as that takes, and the closing of what is not, the connection counts.
-    async fn look_at(&mut self, memory: OwnedFd, size: u64) -> Result<(HostMemory, Gone), Refusal> {
+    async fn look_at<T: Send + 'static>(
+        &mut self,
+        look: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) -> Result<T, Refusal> {
         let counted = Arc::clone(&self.counted);
         let looked = apart(move || {
-            let found = HostMemory::adopt(memory, size);
+            let found = look();
             drop(counted);
             found
         });
         match timeout(LOOKED_AT_WITHIN, looked).await {
-            Ok(Ok(found)) => found.map_err(|why| Refusal::new("MemoryUnfit", why)),
+            Ok(Ok(found)) => found.map_err(unfit),
             Ok(Err(_)) => Err(Refusal::new("Unavailable", "the agent could not look at it; try again")),
             Err(_) => {
                 self.stuck = true;
@@ -207,6 +227,38 @@ impl Guest<'_> {
                     "the descriptor does not let itself be closed; hand over a memfd",
                 ))
             }
+        }
+    }
+
+    /// Whether it is memory of that GPU, as long as is said: only a worker can tell, and one that it harms is not missed.
+    async fn look_at_gpu(
+        &mut self,
+        gpu: &str,
+        size: u64,
+        descriptor: Option<OwnedFd>,
+        ipc: Option<Ipc>,
+    ) -> Result<(Memory, Gone), Refusal> {
+        let refused = |failure: Failure| match failure.reason {
+            Reason::NoSuchDevice => Refusal::new("NoSuchDevice", failure.message),
+            Reason::AgentNotReady | Reason::IoError => Refusal::new("Unavailable", failure.message),
+            // Also when what was handed over has killed the worker.
+            _ => unfit(failure.message),
+        };
+        let found = self.session.gpus.by_uuid(&shortened(gpu)).map_err(refused)?;
+        let descriptor = match descriptor {
+            Some(descriptor) => Some(self.look_at(move || device::check_descriptor(descriptor)).await?),
+            None => None,
+        };
+        let handle = ipc.map(handle).transpose()?;
+        let memory = DeviceMemory { gpu: found.uuid, bytes: size, handle };
+        let name = format!("cuda:{}", found.index);
+        let (memory, gone) = GpuMemory::lent(name, memory, descriptor)
+            .ok_or_else(|| unfit("give a descriptor or a CUDA IPC handle, one of both"))?;
+        let (to_open, descriptors) = memory.to_open().map_err(refused)?;
+        match timeout(OPENED_WITHIN, self.session.gpus.look(to_open, descriptors)).await {
+            Ok(Ok(())) => Ok((Memory::Gpu(Arc::new(memory)), gone)),
+            Ok(Err(failure)) => Err(refused(failure)),
+            Err(_) => Err(Refusal::new("Unavailable", "no worker could look at it in time; try again")),
         }
     }
 
@@ -243,6 +295,22 @@ impl Guest<'_> {
         }
         in_time
     }
+}
+
+/// The handle of a message.
+fn handle(Ipc { handle, allocation, offset }: Ipc) -> Result<IpcHandle, Refusal> {
+    let bytes = hex::decode(&handle).filter(|bytes| bytes.len() == HANDLE_BYTES);
+    let bytes = bytes.ok_or_else(|| {
+        let (digits, needed) = (handle.len(), 2 * HANDLE_BYTES);
+        unfit(format!(
+            "`ipc.handle` has {digits} characters; give the handle's 64 bytes as {needed} hexadecimal digits"
+        ))
+    })?;
+    Ok(IpcHandle { bytes, allocation, offset })
+}
+
+fn unfit(why: impl Into<String>) -> Refusal {
+    Refusal::new("MemoryUnfit", why)
 }
 
 fn broken(what: &str) -> FromAgent {

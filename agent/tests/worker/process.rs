@@ -71,6 +71,7 @@ impl Worker {
         let worker = Self { name, events, child, channel, _heart: heart };
         let (library, plugins) = nixl();
         worker.say(&ToWorker::Load {
+            cuda: nixl_transfer_gpu::LIBRARY.into(),
             worker: worker.name.clone(),
             library: library.display().to_string(),
             plugins: plugins.display().to_string(),

@@ -4,6 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Budget;
+
 /// As many GPUs as a status holds.
 pub const MAX_GPUS: usize = 64;
 /// As many NICs as a status holds.
@@ -35,6 +37,9 @@ pub struct GpuStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub memory: Option<i64>,
+    /// Its memory for MemoryRegions of kind `agent`, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regions: Option<Budget>,
     /// PCI address, for example `0000:0f:00.0`.
     #[serde(rename = "pciBusID", default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 16))]

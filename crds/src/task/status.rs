@@ -117,6 +117,10 @@ pub struct SourceSide {
     /// What it does in the words of nixl_connect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
+    /// Whether this side's memory is of a GPU and its bytes were copied through pinned host memory, since NIXL does not move
+    /// them by itself here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub staged: bool,
     /// Name of the worker, unique; the NIXL agent's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
@@ -192,6 +196,10 @@ pub struct TargetSide {
     /// The transport really used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<TransportUsed>,
+    /// Whether this side's memory is of a GPU and its bytes were copied through pinned host memory, since NIXL does not move
+    /// them by itself here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub staged: bool,
     /// Name of the worker, unique; the NIXL agent's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
@@ -226,6 +234,7 @@ impl TargetSide {
             chunks_resent: None,
             digest: None,
             transport: None,
+            staged: false,
             worker: None,
             reason: None,
             message: None,
@@ -252,6 +261,10 @@ pub struct TransportUsed {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub direction: Option<String>,
+    /// Ends whose memory is of a GPU and was copied through pinned host memory: `source`, `target`. In a job's status only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2), inner(length(max = 16)))]
+    pub staged: Vec<String>,
     /// How the receivers got their copies; in a job's status only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]

@@ -7,6 +7,8 @@ mod bounds;
 mod chains;
 mod external;
 mod faults;
+mod gpu_workloads;
+mod gpus;
 mod inventory;
 mod main_job;
 mod network;

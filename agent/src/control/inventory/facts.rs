@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use nixl_transfer_crds::{
     Reason,
     condition::{self, READY, Truth},
-    node::{BackendStatus, Budget, TransferNodeStatus, VolumeStatus},
+    node::{BackendStatus, Budget, TransferNodeStatus, VolumeStatus, devices::GpuStatus},
 };
 
 use super::{super::workers::NixlFacts, looks::Seen};
@@ -31,7 +31,7 @@ pub struct Facts<'a> {
     /// What workers found out, if one has tried.
     pub nixl: Option<&'a NixlFacts>,
     /// Memory that regions may take.
-    pub memory: &'a region::Budget,
+    pub memory: &'a region::Budgets,
     /// Whether the Lease is too old.
     pub fenced: bool,
     /// Whether the agent ends.
@@ -55,19 +55,25 @@ impl Facts<'_> {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             nixl_version,
             backends,
-            gpus: self.seen.devices.gpus.clone(),
+            gpus: self.seen.devices.gpus.iter().map(|gpu| self.gpu(gpu)).collect(),
             nics: self.seen.devices.nics.clone(),
             gpu_direct: self.seen.devices.gpu_direct,
             volumes: self.seen.volumes.iter().map(|volume| settled(volume, before)).collect(),
             staging: Some(Budget { total: signed(self.config.staging_bytes()), free: None }),
             memory: Some(Budget {
-                total: signed(self.memory.total()),
-                free: Some(signed(self.memory.free())),
+                total: signed(self.memory.host().total()),
+                free: Some(signed(self.memory.host().free())),
             }),
             slots: Some(Budget { total: self.config.slots.into(), free: None }),
             memlock: memlock.map(signed),
             conditions,
         }
+    }
+
+    fn gpu(&self, gpu: &GpuStatus) -> GpuStatus {
+        let budget = self.memory.gpu(&gpu.uuid);
+        let regions = Budget { total: signed(budget.total()), free: Some(signed(budget.free())) };
+        GpuStatus { regions: Some(regions), ..gpu.clone() }
     }
 
     /// An ordered chain: the first that holds is said.
@@ -167,7 +173,7 @@ volumes: []
             seen,
             missing,
             nixl,
-            memory: &region::Budget::new(1 << 20),
+            memory: &region::Budgets::new(1 << 20, 7),
             fenced,
             ending: false,
         };
@@ -219,7 +225,9 @@ volumes: []
         seen.troubles = vec!["volume data is read-only".into(), "NVML fails".into()];
         let missing = ["volume old: no such file".to_owned()];
         let status = status_of(&seen, &missing, Some(&usable()), false, &TransferNodeStatus::default());
-        assert_eq!((&status.nics, &status.gpus), (&seen.devices.nics, &seen.devices.gpus));
+        assert_eq!((&status.nics, status.gpus.len()), (&seen.devices.nics, 1));
+        let regions = Some(Budget { total: 7, free: Some(7) });
+        assert_eq!(status.gpus[0], GpuStatus { regions, ..seen.devices.gpus[0].clone() });
         assert_eq!(status.gpu_direct, seen.devices.gpu_direct);
         let ready = condition::find(&status.conditions, READY).unwrap();
         assert_eq!(ready.status, "True", "the rest of the node is of use");

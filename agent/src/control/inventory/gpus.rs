@@ -29,6 +29,11 @@ struct Answered {
 }
 
 impl Gpus {
+    /// Whether NVML has answered, well or not.
+    pub fn is_answered(&self) -> bool {
+        self.answered.is_some()
+    }
+
     /// Whether NVML shall be asked: at first, after a failure (the driver may have been installed), when sysfs shows other
     /// GPUs, and now and then.
     pub fn shall_ask(&self, displays: &[Address], now: Instant) -> bool {

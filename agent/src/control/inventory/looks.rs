@@ -17,7 +17,7 @@ use super::{
     volumes::{self, Volumes},
 };
 use crate::{
-    devices::{self, Absent, Address, Devices, Gpu, Shown},
+    devices::{self, Absent, Address, Devices, Gpu, Hardware, Shown},
     metrics::Metrics,
     volume::Volume,
 };
@@ -40,9 +40,10 @@ pub struct Seen {
 #[derive(Debug)]
 pub struct Looks {
     sysfs: PathBuf,
+    nvml: String,
     opened: Vec<Arc<Volume>>,
     metrics: Metrics,
-    tell: watch::Sender<Option<Arc<Devices>>>,
+    tell: watch::Sender<Option<Arc<Hardware>>>,
     looking_at_volumes: Call<Volumes>,
     looking_at_sysfs: Call<Devices>,
     asking_nvml: Call<Result<Vec<Gpu>, Absent>>,
@@ -57,13 +58,14 @@ pub struct Looks {
 impl Looks {
     /// Nothing is seen yet.
     pub fn new(
-        sysfs: PathBuf,
+        (sysfs, nvml): (PathBuf, String),
         opened: Vec<Arc<Volume>>,
         metrics: Metrics,
-        tell: watch::Sender<Option<Arc<Devices>>>,
+        tell: watch::Sender<Option<Arc<Hardware>>>,
     ) -> Self {
         Self {
             sysfs,
+            nvml,
             opened,
             metrics,
             tell,
@@ -115,7 +117,8 @@ impl Looks {
             found = self.looking_at_sysfs.result() => if let Some(found) = found {
                 self.devices = found;
                 if self.gpus.shall_ask(&self.displays(), Instant::now()) {
-                    self.asking_nvml.start(devices::gpus);
+                    let nvml = self.nvml.clone();
+                    self.asking_nvml.start(move || devices::gpus(&nvml));
                 }
             },
             answer = self.asking_nvml.result() => {
@@ -153,9 +156,11 @@ impl Looks {
         let shown = devices::shown(&self.gpus.known, &self.devices);
         self.metrics.devices(&shown.gpus, &devices::kept(&self.devices.nics));
         self.tell.send_if_modified(|told| {
-            let news = told.as_deref() != Some(&self.devices);
+            let gpus = self.gpus.is_answered().then(|| self.gpus.known.clone());
+            let now = Hardware { devices: self.devices.clone(), gpus };
+            let news = told.as_deref() != Some(&now);
             if news {
-                *told = Some(Arc::new(self.devices.clone()));
+                *told = Some(Arc::new(now));
             }
             news
         });
@@ -179,7 +184,8 @@ mod tests {
             allowed_namespaces: vec!["*".into()],
         });
         let (tell, _) = watch::channel(None);
-        Looks::new(directory.join("sys"), vec![Arc::new(volume.unwrap())], Metrics::new().unwrap(), tell)
+        let libraries = (directory.join("sys"), devices::NVML.into());
+        Looks::new(libraries, vec![Arc::new(volume.unwrap())], Metrics::new().unwrap(), tell)
     }
 
     #[tokio::test]

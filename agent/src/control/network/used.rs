@@ -53,6 +53,7 @@ impl Choice {
             network,
             devices: devices.collect(),
             direction: Some("Write".into()),
+            staged: Vec::new(),
             fan_out: None,
             fallback_reason: fallback.map(|reason| reason.as_str().into()),
         })

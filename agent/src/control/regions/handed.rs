@@ -1,9 +1,6 @@
 //! Memory that workloads hand over: whether it is taken, and what becomes of it when they go, or when its region changes.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use nixl_transfer_client::wire::FromAgent;
 use nixl_transfer_crds::{Reason, region::Held};
@@ -13,7 +10,7 @@ use tracing::info;
 use super::known::Known;
 use crate::{
     protocol::{Failure, entry::Time},
-    region::{HostMemory, Memory, Region, RegionKey, Regions},
+    region::{Memory, Region, RegionKey, Regions},
     workload::{Holder, Refusal, Request},
 };
 
@@ -98,7 +95,7 @@ impl Handed {
         &mut self,
         key: &RegionKey,
         holder: &Holder,
-        memory: HostMemory,
+        memory: Memory,
         known: &HashMap<RegionKey, Known>,
         regions: &Regions,
     ) -> Result<(), Refusal> {
@@ -131,7 +128,6 @@ impl Handed {
         }
         let (uid, writable) = (known.uid().to_owned(), memory.is_writable());
         let handed = HandedOver { uid: uid.clone(), holder: holder.clone(), writable };
-        let memory = Memory::Host(Arc::new(memory));
         let region = Region { uid, memory, whole: true, since: Time::now(), holder: Some(holder.clone()) };
         regions.put(key.clone(), region, Failure::new(Reason::RegionNotReady, "it was handed over anew"));
         self.regions.insert(key.clone(), handed);

@@ -17,14 +17,20 @@ use tokio::{task::JoinSet, time::Instant};
 use tracing::info;
 
 use crate::{
+    control::gpus::Gpus,
+    devices::Gpu,
     protocol::{Failure, entry::Time},
-    region::{Budget, HostMemory, Memory, Offer, Region, RegionKey, Regions},
+    region::{
+        Budgets, GpuMemory, HostMemory, Memory, Offer, Region, RegionKey, Regions, device::GRANULARITY,
+    },
 };
 
 /// After an allocation that failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Host memory, as a region's device.
 const HOST: &str = "cpu";
+/// A GPU, before its index.
+const GPU: &str = "cuda:";
 
 /// A region, and what is under way for it.
 pub struct Known {
@@ -47,7 +53,7 @@ pub struct Allocated {
     uid: String,
     /// Which allocation it is.
     given_up: Arc<AtomicBool>,
-    result: Result<HostMemory, Failure>,
+    result: Result<Memory, Failure>,
 }
 
 /// Namespace and name.
@@ -115,7 +121,7 @@ impl Known {
         &mut self,
         key: &RegionKey,
         regions: &Regions,
-        budget: &Budget,
+        (budgets, gpus): (&Budgets, &Gpus),
         allocations: &mut JoinSet<Allocated>,
     ) {
         let memory = match &self.object.spec.held {
@@ -126,10 +132,11 @@ impl Known {
                 return self.look_at_offer(key, regions, digest);
             }
         };
-        let bytes = match wanted(memory) {
+        let bytes = match memory.size.bytes() {
             Ok(bytes) => bytes,
-            Err(failure) => {
+            Err(error) => {
                 // A change of it frees what was there, also a change to what cannot be.
+                let failure = Failure::new(Reason::InvalidSpec, format!("spec.agent.size: {error}"));
                 self.give_up();
                 regions.end(key, self.uid(), failure.clone());
                 self.trouble = Some(failure);
@@ -137,14 +144,16 @@ impl Known {
             }
         };
         let shown = regions.shown(key);
-        if shown.as_ref().is_some_and(|shown| shown.bytes == bytes) {
+        if shown.as_ref().is_some_and(|shown| shown.bytes == bytes && shown.device == memory.device) {
             (self.trouble, self.again_at) = (None, None);
             return;
         }
         if let Some(shown) = shown {
-            let size = Quantity::from_bytes(bytes);
-            let message =
-                format!("MemoryRegion {} was given another size, {size}, which frees what was there", key.1);
+            let (size, device) = (Quantity::from_bytes(bytes), &memory.device);
+            let message = format!(
+                "MemoryRegion {} was given another size or device, {size} of {device}, which frees what was there",
+                key.1
+            );
             regions.end(key, &shown.uid, Failure::new(Reason::RegionNotReady, message));
         }
         // One whose thread is gone without a word has nobody else who knows of it.
@@ -153,12 +162,28 @@ impl Known {
         if self.allocating.is_some() || self.again_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        let Some(share) = budget.take(bytes) else {
+        // Only now: what is held stays, also when NVML does not know the GPU for a while.
+        let gpu = match place(memory, gpus) {
+            Ok(gpu) => gpu,
+            Err(failure) => {
+                self.trouble = Some(failure);
+                return;
+            }
+        };
+        let (budget, takes) = match &gpu {
+            None => (budgets.host().clone(), bytes),
+            Some(gpu) => (budgets.gpu(&gpu.uuid), bytes.next_multiple_of(GRANULARITY)),
+        };
+        let Some(share) = budget.take(takes) else {
             let (size, free, total) =
                 (&memory.size, Quantity::from_bytes(budget.free()), Quantity::from_bytes(budget.total()));
+            let (of, key) = gpu.map_or_else(
+                || ("the host".to_owned(), "memory.host"),
+                |gpu| (format!("GPU {}", gpu.uuid), "memory.gpu"),
+            );
             let message = format!(
-                "spec.agent.size is {size}, and of the {total} that regions may take on this node {free} are free: \
-                 delete a region, or raise `memory.host` in the agent's configuration"
+                "spec.agent.size is {size}, and of the {total} that regions may take of {of} on this node {free} are free: \
+                 delete a region, or raise `{key}` in the agent's configuration"
             );
             self.trouble = Some(Failure::new(Reason::RegionNotReady, message));
             // Its turn comes when something is given back.
@@ -168,10 +193,24 @@ impl Known {
         let given_up = Arc::new(AtomicBool::new(false));
         self.allocating = Some(Arc::clone(&given_up));
         let (key, uid) = (key.clone(), self.uid().to_owned());
-        allocations.spawn_blocking(move || {
-            let result = HostMemory::allocate(bytes, share, &given_up);
-            Allocated { key, uid, given_up, result }
-        });
+        match gpu {
+            None => allocations.spawn_blocking(move || {
+                let result = HostMemory::allocate(bytes, share, &given_up);
+                let result = result.map(|memory| Memory::Host(Arc::new(memory)));
+                Allocated { key, uid, given_up, result }
+            }),
+            Some(gpu) => {
+                let (gpus, device) = (gpus.clone(), memory.device.clone());
+                allocations.spawn(async move {
+                    let allocated = gpus.allocate(gpu.uuid.clone(), bytes).await;
+                    let result = allocated.map(|descriptor| {
+                        let memory = GpuMemory::allocated(gpu.uuid, device, bytes, descriptor, share);
+                        Memory::Gpu(Arc::new(memory))
+                    });
+                    Allocated { key, uid, given_up, result }
+                })
+            }
+        };
     }
 }
 
@@ -244,7 +283,6 @@ pub fn allocated(regions: &Regions, all: &mut HashMap<RegionKey, Known>, allocat
         // One of another size than is wanted by now is freed by the next look.
         Ok(memory) => {
             let instead = Failure::new(Reason::RegionNotReady, "the region was allocated anew");
-            let memory = Memory::Host(Arc::new(memory));
             regions.put(key, Region { uid, memory, whole: false, since: Time::now(), holder: None }, instead);
         }
         Err(failure) => {
@@ -254,16 +292,17 @@ pub fn allocated(regions: &Regions, all: &mut HashMap<RegionKey, Known>, allocat
     }
 }
 
-fn wanted(memory: &AgentMemory) -> Result<u64, Failure> {
-    if memory.device != HOST {
-        let message = format!(
-            "spec.agent.device is {:?}, and this agent holds host memory only: use {HOST:?}",
-            memory.device
-        );
-        return Err(Failure::new(Reason::NoSuchDevice, message));
-    }
-    memory
-        .size
-        .bytes()
-        .map_err(|error| Failure::new(Reason::InvalidSpec, format!("spec.agent.size: {error}")))
+/// Which GPU shall have the memory; `None` for the host.
+fn place(memory: &AgentMemory, gpus: &Gpus) -> Result<Option<Gpu>, Failure> {
+    let found = match memory.device.strip_prefix(GPU) {
+        Some(index) => gpus.by_index(index).map(Some),
+        None if memory.device == HOST => Ok(None),
+        None => {
+            let message = format!("use {HOST:?} for the host or \"{GPU}N\" for a GPU");
+            Err(Failure::new(Reason::NoSuchDevice, message))
+        }
+    };
+    found.map_err(|failure| {
+        Failure::new(failure.reason, format!("spec.agent.device is {:?}: {}", memory.device, failure.message))
+    })
 }

@@ -2,6 +2,7 @@
 //! what breaks the protocol ends the connection.
 
 use std::{
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -100,12 +101,11 @@ impl Reader {
     fn run(mut self, proven: oneshot::Receiver<String>) {
         let fault = loop {
             match self.socket.receive::<FromWorker>() {
-                Ok((message, descriptors)) if descriptors.is_empty() => {
-                    if let Err(fault) = self.take(message) {
+                Ok((message, descriptors)) => {
+                    if let Err(fault) = self.take(message, descriptors) {
                         break Some(fault);
                     }
                 }
-                Ok(_) => break Some("it sent descriptors".to_owned()),
                 Err(ChannelError::Closed) => break None,
                 Err(error) => break Some(format!("it broke the protocol: {error}")),
             }
@@ -130,7 +130,13 @@ impl Reader {
         ) {}
     }
 
-    fn take(&mut self, message: FromWorker) -> Result<(), String> {
+    fn take(&mut self, message: FromWorker, mut descriptors: Vec<OwnedFd>) -> Result<(), String> {
+        let memory = match (&message, descriptors.len()) {
+            (FromWorker::Allocated, 1) => descriptors.pop(),
+            (FromWorker::Allocated, _) => return Err("it said Allocated without one descriptor".into()),
+            (_, 0) => None,
+            _ => return Err("it sent descriptors".into()),
+        };
         match message {
             FromWorker::Pong { .. } => self.heard.touch(),
             FromWorker::Ready { nixl_version, backends, memlock } => {
@@ -144,9 +150,13 @@ impl Reader {
             FromWorker::NotReady { message } => self.loaded(NixlFacts::Unusable(message))?,
             other if !self.loaded => return Err(format!("it said {} before it was ready", kind(&other))),
             other => {
+                let event = match memory {
+                    Some(memory) => WorkerEvent::Allocated { memory },
+                    None => WorkerEvent::Message(other),
+                };
                 self.heard.delivering.store(true, Ordering::Relaxed);
                 // An owner that has let go has asked for the worker's end.
-                let _ = self.events.blocking_send(WorkerEvent::Message(other));
+                let _ = self.events.blocking_send(event);
                 self.heard.touch();
                 self.heard.delivering.store(false, Ordering::Relaxed);
             }
@@ -179,6 +189,9 @@ fn kind(message: &FromWorker) -> &'static str {
         FromWorker::Stored { .. } => "Stored",
         FromWorker::Received { .. } => "Received",
         FromWorker::Sent { .. } => "Sent",
+        FromWorker::Allocated => "Allocated",
+        FromWorker::Looked => "Looked",
+        FromWorker::Refused { .. } => "Refused",
         FromWorker::Completed { .. } => "Completed",
         FromWorker::Failed { .. } => "Failed",
     }

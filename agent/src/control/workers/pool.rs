@@ -36,6 +36,8 @@ pub struct PoolOptions {
     pub library: PathBuf,
     /// Directory of its plugins.
     pub plugins: PathBuf,
+    /// NVIDIA's driver, by name or path, as workers see it.
+    pub cuda: String,
     /// For tests: the chunk that every sending hop damages once.
     pub corrupt_chunk: Option<u64>,
 }
@@ -210,6 +212,7 @@ impl Pool {
             &ToWorker::Load {
                 library: self.options.library.display().to_string(),
                 plugins: self.options.plugins.display().to_string(),
+                cuda: self.options.cuda.clone(),
                 worker: name.clone(),
                 corrupt_chunk: self.options.corrupt_chunk,
             },

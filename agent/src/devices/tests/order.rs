@@ -42,6 +42,27 @@ fn distances() {
     assert!(Distance::SameNuma < Distance::Far);
 }
 
+#[test]
+fn a_gpu_is_found_in_sysfs_by_its_uuid() {
+    let gpu = |uuid: &str, at: Option<&str>| Gpu {
+        index: 0,
+        uuid: uuid.into(),
+        model: String::new(),
+        memory: None,
+        address: at.map(address),
+    };
+    let at = |bus: &str| Place { address: address(bus), ..place("pci0000:07/01@0") };
+    let hardware = Hardware {
+        devices: Devices { displays: vec![at("0000:0f:00.0"), at("0000:2d:00.0")], ..Devices::default() },
+        gpus: Some(vec![gpu("b", Some("0000:2d:00.0")), gpu("c", Some("0000:4c:00.0")), gpu("d", None)]),
+    };
+    assert_eq!(hardware.place_of("b").map(|place| place.address), Some(address("0000:2d:00.0")));
+    for uuid in ["a", "c", "d"] {
+        assert_eq!(hardware.place_of(uuid), None, "{uuid}");
+    }
+    assert_eq!(Hardware::default().place_of("b"), None, "before NVML has answered");
+}
+
 fn nic(name: &str, at: &str, state: LinkState, gigabits: u64) -> Nic {
     Nic {
         name: name.into(),

@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use nixl_connect::{AbortHandle, AnswerSender, MAX_ANSWER, StreamError};
 use nixl_transfer_crds::Algorithm;
+use nixl_transfer_gpu::Access;
 
 use super::super::content;
+use super::super::device::{Device, Named};
 use super::super::external::External;
 use super::super::failures;
 use super::super::hop::{Closing, HopCommand, Partial, Seat, Stop, ToPrepare};
 use super::super::nixl::AssignedAgent;
+use super::super::pieces::Pieces;
 use super::super::signs::Signs;
 use super::super::source::answers::Answers;
 use super::super::trouble::Trouble;
@@ -79,7 +82,8 @@ impl Answerer {
             for what in to_prepare {
                 let answered = match what {
                     ToPrepare::Files(batch) => answerer.answer(batch),
-                    ToPrepare::External(metadata) => answerer.open(&metadata),
+                    ToPrepare::External(metadata) => answerer.open_external(&metadata),
+                    ToPrepare::Device { named, library } => answerer.open_device(&named, &library),
                 };
                 match answered {
                     Ok(()) | Err(Stop::Closed) => {}
@@ -90,11 +94,20 @@ impl Answerer {
         Ok(())
     }
 
-    /// Opens a workload's memory for the only file there is: nothing of it is here.
-    fn open(&mut self, metadata: &str) -> Result<(), Stop> {
+    fn open_external(&mut self, metadata: &str) -> Result<(), Stop> {
         let arm = |handle| self.waits.arm(handle);
         let external = External::open(&self.agent.session, metadata, self.patience, arm)?;
-        let place = Place::External(Box::new(external));
+        self.opened(Pieces::External(external))
+    }
+
+    fn open_device(&mut self, named: &Named, library: &str) -> Result<(), Stop> {
+        let device = Device::open(named, library, Access::ReadWrite, self.patience)?;
+        self.opened(Pieces::Device(device))
+    }
+
+    /// Memory is open for the only file there is: nothing of it is here.
+    fn opened(&mut self, memory: Pieces) -> Result<(), Stop> {
+        let place = Place::Pieces(Box::new(memory));
         self.ready.push(ReadyFile { index: 0, place, prefix: None, standing: None });
         self.below = 1;
         self.flush()

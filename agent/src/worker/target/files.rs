@@ -78,10 +78,10 @@ impl Target {
         let identical = open.standing.as_deref() == Some(digest);
         let written = match open.place {
             Place::File(partial) => Some((partial, identical)),
-            Place::External(mut external) => {
+            Place::Pieces(mut memory) => {
                 let mut told = Instant::now();
                 self.tell_progress();
-                external.prove(algorithm, digest, || {
+                memory.prove(file.size, algorithm, digest, || {
                     if told.elapsed() >= LOOK {
                         told = Instant::now();
                         self.signs.give();
@@ -90,7 +90,7 @@ impl Target {
                         self.tell_progress();
                     }
                 })?;
-                self.external = Some(external);
+                self.external = memory.into_external();
                 None
             }
         };

@@ -1,5 +1,5 @@
 //! A file that the target is about to write, with what is here of it already, and the same file while it is written. It may
-//! be a workload's memory instead.
+//! be memory instead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use rustix::fs::ftruncate;
 use rustix::io::{Errno, pwrite};
 
 use super::super::content;
-use super::super::external::External;
 use super::super::failures;
+use super::super::pieces::Pieces;
 use super::partial_file::PartialFile;
 use crate::digest::Hasher;
 use crate::protocol::Failure;
@@ -20,8 +20,8 @@ use crate::protocol::Failure;
 pub(super) enum Place {
     /// Into a file, or memory that is like one.
     File(Arc<PartialFile>),
-    /// Into the memory that a workload exposes.
-    External(Box<External>),
+    /// Into memory that no descriptor maps.
+    Pieces(Box<Pieces>),
 }
 
 /// A file that control has opened and whose beginning was looked at.
@@ -71,7 +71,7 @@ impl ReadyFile {
     ) -> Result<OpenFile, Failure> {
         let wrong = |what: &str| Failure::new(Reason::IntegrityError, format!("{path}: {what}"));
         let Self { place, prefix, standing, .. } = self;
-        let Place::File(file) = place else { return Err(wrong("a workload's memory begins anew each time")) };
+        let Place::File(file) = place else { return Err(wrong("memory begins anew each time")) };
         let hasher = match prefix {
             Some((length, hasher)) if length == offset => hasher,
             Some((length, _)) if length > offset => {
@@ -107,7 +107,7 @@ impl OpenFile {
         self.hasher.update(bytes);
         let file = match &mut self.place {
             Place::File(file) => file,
-            Place::External(external) => return external.write(offset, bytes),
+            Place::Pieces(memory) => return memory.write(offset, bytes),
         };
         while !bytes.is_empty() {
             match pwrite(&*file, bytes, offset) {

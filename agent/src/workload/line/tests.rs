@@ -33,7 +33,7 @@ fn send_with(client: &Client, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
 }
 
 fn offer() -> Vec<u8> {
-    encode(&ToAgent::Offer { region: "kv".into(), size: 1, device: "cpu".into() }).unwrap()
+    encode(&ToAgent::Offer { region: "kv".into(), size: 1, device: "cpu".into(), ipc: None }).unwrap()
 }
 
 fn withdraw() -> Vec<u8> {

@@ -38,6 +38,7 @@ impl World {
                 network: "tcp".into(),
                 devices: Vec::new(),
                 direction: None,
+                staged: Vec::new(),
                 fan_out: None,
                 fallback_reason: None,
             });

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use nixl_transfer_client::shared_memory;
 use nixl_transfer_crds::MemoryRegion;
@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
-use crate::workload::Pod;
+use crate::{region::HostMemory, workload::Pod};
 
 const BYTES: u64 = 8192;
 
@@ -30,7 +30,7 @@ fn connection(number: u64) -> Connection {
     Connection { holder, events }
 }
 
-fn memory(only_read: bool) -> HostMemory {
+fn memory(only_read: bool) -> Memory {
     // A sealed memfd takes no more seals, so one is made that has them all.
     let memory = if only_read {
         let flags = rustix::fs::MemfdFlags::ALLOW_SEALING;
@@ -41,7 +41,7 @@ fn memory(only_read: bool) -> HostMemory {
     } else {
         shared_memory(BYTES).unwrap().into()
     };
-    HostMemory::adopt(memory, BYTES).unwrap().0
+    Memory::Host(Arc::new(HostMemory::adopt(memory, BYTES).unwrap().0))
 }
 
 fn key() -> RegionKey {
@@ -66,7 +66,7 @@ impl Keeper {
         self.handed.give_back_unfit(&self.known, &self.regions);
     }
 
-    fn offer(&mut self, by: &Connection, memory: HostMemory) -> Result<(), Refusal> {
+    fn offer(&mut self, by: &Connection, memory: Memory) -> Result<(), Refusal> {
         let (answer, mut answered) = oneshot::channel();
         let request = Request::Offer { holder: by.holder.clone(), region: "kv".into(), memory, answer };
         self.handed.serve(request, &self.known, &self.regions);

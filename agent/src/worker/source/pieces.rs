@@ -1,26 +1,30 @@
-//! Reads the memory of a workload into the stream's slots: from its first byte to its last, whatever the target has of it,
-//! since nobody but the workload could say that it is the same.
+//! Reads memory that no descriptor maps into the stream's slots: from its first byte to its last, whatever the target has of
+//! it, since nobody could say without reading that it is the same.
 
 use nixl_transfer_crds::{Algorithm, Reason};
 
-use super::super::external::External;
 use super::super::hop::Stop;
+use super::super::pieces::Pieces;
 use super::packer::Packer;
 use crate::digest::Hasher;
 use crate::protocol::Failure;
 
 /// Sends all of it, and gives its digest. `expected` is what the workload says that is.
 pub(super) fn send(
-    external: &mut External,
+    memory: &mut Pieces,
     (index, size): (u32, u64),
     algorithm: Algorithm,
     expected: Option<&[u8]>,
     packer: &mut Packer,
     mut moved: impl FnMut(u64, u64) -> Result<(), Stop>,
 ) -> Result<Vec<u8>, Stop> {
-    if external.bytes() != size {
-        let message =
-            format!("the workload's memory has {} bytes, the manifest says {size}", external.bytes());
+    // What a workload exposes serves as a whole; of another's memory the content may be a part.
+    let fits = match memory {
+        Pieces::External(external) => external.bytes() == size,
+        Pieces::Device(device) => device.bytes() >= size,
+    };
+    if !fits {
+        let message = format!("the memory has {} bytes, the manifest says {size}", memory.bytes());
         return Err(Failure::new(Reason::LengthMismatch, message).into());
     }
     let mut hasher = Hasher::new(algorithm);
@@ -31,7 +35,7 @@ pub(super) fn send(
         let place = frames.data_place();
         let length = place.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let piece = &mut place[..length];
-        external.read(offset, piece)?;
+        memory.read(offset, piece)?;
         hasher.update(piece);
         frames.data_in_place(index, offset, length);
         let position = frames.position();
