@@ -54,6 +54,11 @@ pub fn list() -> Option<&'static [Gpu]> {
     Some(LIST.get_or_init(|| found))
 }
 
+/// Whether the test wants this fault now: a file of its name lies beside the list.
+pub fn has_fault(name: &str) -> bool {
+    !cfg!(test) && directory().is_some_and(|directory| directory.join(name).exists())
+}
+
 #[cfg(not(test))]
 fn found() -> Option<Vec<Gpu>> {
     read(&directory()?)
@@ -66,7 +71,6 @@ fn found() -> Option<Vec<Gpu>> {
 }
 
 /// Where the library was opened, links and all.
-#[cfg_attr(test, allow(dead_code))]
 fn directory() -> Option<PathBuf> {
     let own = directory as *const c_void;
     let mut info = libc::Dl_info {

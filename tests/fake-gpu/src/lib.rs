@@ -13,6 +13,9 @@
 //! "Beside" is where the library was opened: a test makes a directory with that file and links to the library, say
 //! `libcuda.so.1` and `libnvidia-ml.so.1`. One process sees one list, that of the path that it has opened first.
 //!
+//! Beside it a test may put files named `damage` (what is copied to a GPU has a wrong bit) and `hang` (no copy ends), for as
+//! long as that shall be so.
+//!
 //! It is stricter than a real driver where a mistake would stay hidden: CUDA's indices are NVML's in reverse, all memory is
 //! full of 0xAA, each event is late once, and nearly every call wants a current context. It is kinder where a real one would
 //! lose the context or the process: it gives the error, and goes on. Copies are done when they are begun, memory that others

@@ -1,4 +1,5 @@
-//! Memory of GPUs that pods hand over, on a driver named fake: by a descriptor and by a CUDA IPC handle, and what is refused.
+//! Memory of GPUs that pods hand over, by a descriptor and by a CUDA IPC handle, and what is refused. On a driver named fake
+//! unless `cargo xtask test --gpu` runs it.
 
 use std::{fs, os::fd::AsFd, path::Path, process::Command, sync::Arc, time::Duration};
 
@@ -8,7 +9,7 @@ use nixl_transfer_gpu::{Access, Allocation, Context, Copier, Device, Mapped, ipc
 use nixl_transfer_tests::{
     Setup,
     data::{assert_same_content, write_file},
-    gpus::FakeGpus,
+    gpus::Gpus,
     regions::{file, job, memory, region},
     workloads::{Program, Sockets},
 };
@@ -18,8 +19,6 @@ const SOON: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 /// No multiple of anything.
 const LENGTH: u64 = 3 * MIB + 4097;
-const FIRST: &str = "0000:0f:00.0";
-const SECOND: &str = "0000:2d:00.0";
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -78,7 +77,7 @@ impl Holder {
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_lend_memory_of_gpus_by_descriptors_and_by_handles_and_lies_are_refused() -> Result<()> {
     let sockets = Sockets::new()?;
-    let gpus = FakeGpus::at(sockets.of("gpus"), &[FIRST, SECOND])?;
+    let gpus = Gpus::new(sockets.of("gpus"), 2)?;
     let mut config = gpus.config();
     config["memory"] = json!({"socket": sockets.of("a")});
     let cluster = Setup::nodes(&["a", "b"]).agent_config("a", config).start().await?;
@@ -87,33 +86,32 @@ async fn pods_lend_memory_of_gpus_by_descriptors_and_by_handles_and_lies_are_ref
     for name in ["exported", "shared", "python"] {
         cluster.apply(&region(name, "a", json!({"workload": {}})))?;
     }
-    // CUDA counts in another order than NVML here: its first one is the node's second.
+    // CUDA may count in another order than NVML, as the fake does.
     let devices = gpus.driver()?.devices()?;
+    let listed = cluster.gpus_of("a").await?;
     let mut holder = Holder::on(&devices[0])?;
     let mut agent = cluster.workload(&sockets, "lender", "a")?;
     let gpu = holder.gpu.clone();
+    let index = listed.iter().position(|uuid| *uuid == gpu).context("in the TransferNode")?;
+    let other = listed.iter().find(|uuid| **uuid != gpu).map_or("GPU-of-another-node", String::as_str);
 
     let (good, foreign) = (holder.handle()?, shared_memory(LENGTH)?);
     let null = fs::File::open("/dev/null")?;
-    let lies: [(&str, &str, GpuMemory<'_>, u64, &str, &str); 8] = [
+    let no_device =
+        refused(agent.hand_over_gpu("shared", other, GpuMemory::Handle(good.clone()), LENGTH, SOON))?;
+    let reason = if listed.len() > 1 { "MemoryUnfit" } else { "NoSuchDevice" };
+    ensure!(no_device.0 == reason, "{no_device:?}");
+    let lies: [(&str, &str, GpuMemory<'_>, u64, &str, &str); 7] = [
         ("index", "cuda:0", GpuMemory::Handle(good.clone()), LENGTH, "NoSuchDevice", "GPU-"),
-        (
-            "other GPU",
-            &devices[1].uuid().to_string(),
-            GpuMemory::Handle(good.clone()),
-            LENGTH,
-            "MemoryUnfit",
-            "GPU",
-        ),
         (
             "longer",
             &gpu,
             GpuMemory::Descriptor(holder.exported.descriptor()),
             5 * MIB,
             "MemoryUnfit",
-            "cuMemMap",
+            "opened",
         ),
-        ("no memory", &gpu, GpuMemory::Descriptor(foreign.as_fd()), LENGTH, "MemoryUnfit", "Import"),
+        ("no memory", &gpu, GpuMemory::Descriptor(foreign.as_fd()), LENGTH, "MemoryUnfit", "opened"),
         ("a device", &gpu, GpuMemory::Descriptor(null.as_fd()), LENGTH, "MemoryUnfit", "cuMemExport"),
         (
             "short handle",
@@ -155,7 +153,8 @@ async fn pods_lend_memory_of_gpus_by_descriptors_and_by_handles_and_lies_are_ref
     agent.hand_over_gpu("shared", &gpu, GpuMemory::Handle(good), LENGTH, SOON)?;
     let status = cluster.wait_region_ready("shared", SOON).await?.status.context("a status")?;
     let is = (status.size, status.device.as_deref(), status.pod.map(|pod| pod.name));
-    ensure!(is == (Some(i64::try_from(LENGTH)?), Some("cuda:1"), Some("lender".into())), "{is:?}");
+    let device = format!("cuda:{index}");
+    ensure!(is == (Some(i64::try_from(LENGTH)?), Some(device.as_str()), Some("lender".into())), "{is:?}");
 
     // Into both at once, then from each to a file; nothing beside the part of the handle is touched.
     holder.shared_copier.write(0, &vec![7; usize::try_from(OFFSET)?])?;

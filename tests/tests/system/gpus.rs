@@ -1,5 +1,5 @@
-//! Memory of GPUs as source and as destination of jobs, on a driver named fake: control, workers, NIXL and files are real, and
-//! the GPUs' memory is the host's. Real GPUs: `cargo xtask test --gpu`.
+//! Memory of GPUs as source and as destination of jobs. On a driver named fake unless `cargo xtask test --gpu` runs them: then
+//! control, workers, NIXL and files are real, and the GPUs' memory is the host's.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use nixl_transfer_crds::{MemoryRegion, TransferJob, TransferNode, condition};
 use nixl_transfer_tests::{
     Cluster, Setup,
     data::{assert_same_content, write_file},
-    gpus::{FakeGpus, GPU_BYTES, GRANULARITY},
+    gpus::{FAKE_BYTES, GRANULARITY, Gpus},
     regions::{file, held_by_agent, job, memory},
     workloads::Sockets,
 };
@@ -18,8 +18,6 @@ const SOON: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 /// No multiple of anything.
 const LENGTH: u64 = 5 * MIB + 4097 + 5;
-const FIRST: &str = "0000:0f:00.0";
-const SECOND: &str = "0000:2d:00.0";
 
 /// A region of a GPU.
 fn on_gpu(name: &str, node: &str, index: usize, bytes: u64) -> Value {
@@ -47,17 +45,20 @@ fn digests(job: &TransferJob) -> Vec<Option<String>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_go_between_files_host_memory_and_gpus_in_every_direction() -> Result<()> {
     let places = Sockets::new()?;
-    let two = FakeGpus::at(places.of("two"), &[FIRST, SECOND])?;
-    let one = FakeGpus::at(places.of("one"), &[FIRST])?;
+    let (two, one) = (Gpus::new(places.of("two"), 2)?, Gpus::new(places.of("one"), 1)?);
     let cluster = Setup::nodes(&["a", "b"])
         .agent_config("a", two.config())
         .agent_config("b", one.config())
         .start()
         .await?;
     write_file(&cluster.path("a", "file"), LENGTH, 1)?;
+    // A machine's own GPUs may be one.
+    let count = cluster.gpus_of("a").await?.len();
+    cluster.gpus_of("b").await?;
+    let last = count.min(2) - 1;
     // One is longer than what comes.
     for (name, node, index, bytes) in
-        [("a0", "a", 0, LENGTH), ("a1", "a", 1, LENGTH + 3 * MIB), ("b0", "b", 0, LENGTH)]
+        [("a0", "a", 0, LENGTH), ("a1", "a", last, LENGTH + 3 * MIB), ("b0", "b", 0, LENGTH)]
     {
         cluster.apply(&on_gpu(name, node, index, bytes))?;
         let status = cluster.wait_region_ready(name, SOON).await?.status.context("a status")?;
@@ -96,7 +97,9 @@ async fn bytes_go_between_files_host_memory_and_gpus_in_every_direction() -> Res
         cluster.delete_region(region).await?;
     }
     cluster.wait_node("b", SOON, "free", |node| free(node, 0) == Some(1 << 30)).await?;
-    cluster.wait_node("a", SOON, "free", |node| (0..2).all(|gpu| free(node, gpu) == Some(1 << 30))).await?;
+    cluster
+        .wait_node("a", SOON, "free", |node| (0..count).all(|gpu| free(node, gpu) == Some(1 << 30)))
+        .await?;
     nothing_held(&cluster, &["a", "b"]).await
 }
 
@@ -109,10 +112,11 @@ async fn nothing_held(cluster: &Cluster, nodes: &[&str]) -> Result<()> {
     cluster.assert_nothing_left(nodes, SOON).await
 }
 
+/// With sizes of a fake GPU.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_gpu_cannot_give_is_refused_with_what_to_do_and_comes_when_there_is_room() -> Result<()> {
     let places = Sockets::new()?;
-    let gpus = FakeGpus::at(places.of("gpus"), &[FIRST])?;
+    let gpus = Gpus::new(places.of("gpus"), 1)?;
     let mut config = gpus.config();
     config["memory"] = json!({"gpu": "96Mi"});
     let cluster = Setup::nodes(&["a", "b"]).agent_config("b", config).start().await?;
@@ -122,7 +126,7 @@ async fn what_a_gpu_cannot_give_is_refused_with_what_to_do_and_comes_when_there_
         ("no-gpus", "a", 0, MIB, "NoSuchDevice", "it has none"),
         ("another", "b", 1, MIB, "NoSuchDevice", "cuda:0 (GPU-"),
         // More than the GPU has, and more than the budget has.
-        ("beyond-gpu", "b", 0, GPU_BYTES + 1, "RegionNotReady", "CUDA_ERROR_OUT_OF_MEMORY"),
+        ("beyond-gpu", "b", 0, FAKE_BYTES + 1, "RegionNotReady", "CUDA_ERROR_OUT_OF_MEMORY"),
         ("beyond-budget", "b", 0, 97 * MIB, "RegionNotReady", "`memory.gpu`"),
     ] {
         cluster.apply(&on_gpu(name, node, index, bytes))?;
@@ -158,7 +162,7 @@ async fn what_a_gpu_cannot_give_is_refused_with_what_to_do_and_comes_when_there_
 #[tokio::test(flavor = "multi_thread")]
 async fn gpu_memory_that_goes_while_it_is_used_ends_the_attempt_with_its_reason() -> Result<()> {
     let places = Sockets::new()?;
-    let gpus = FakeGpus::at(places.of("gpus"), &[FIRST])?;
+    let gpus = Gpus::new(places.of("gpus"), 1)?;
     let mut cluster = Setup::nodes(&["a", "b"]).agent_config("b", gpus.config()).start().await?;
     write_file(&cluster.path("a", "file"), LENGTH, 1)?;
     let slowly = |mut job: Value| {
@@ -193,4 +197,46 @@ async fn gpu_memory_that_goes_while_it_is_used_ends_the_attempt_with_its_reason(
     cluster.delete_region("gone").await?;
     cluster.wait_node("b", SOON, "free", |node| free(node, 0) == Some(1 << 30)).await?;
     nothing_held(&cluster, &["b"]).await
+}
+
+/// With faults of a fake GPU.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_damages_bytes_or_ends_no_copy_fails_the_attempt_and_is_never_believed() -> Result<()> {
+    let places = Sockets::new()?;
+    let gpus = Gpus::new(places.of("gpus"), 1)?;
+    let cluster = Setup::nodes(&["a", "b"]).agent_config("b", gpus.config()).start().await?;
+    write_file(&cluster.path("a", "file"), LENGTH, 1)?;
+    cluster.apply(&on_gpu("gpu", "b", 0, LENGTH))?;
+    cluster.wait_region_ready("gpu", SOON).await?;
+    let once = |name: &str, source: Value, to: Value| {
+        let mut job = job(name, source, &[to]);
+        job["spec"]["backoffLimit"] = json!(0);
+        job["spec"]["progressDeadlineSeconds"] = json!(4);
+        job
+    };
+    let (into, back) = (|name: &str| once(name, file("a", "file"), memory("gpu")), file("a", "back"));
+    for (fault, expected) in [("damage", "IntegrityError"), ("hang", "ProgressDeadlineExceeded")] {
+        gpus.fault(fault, true)?;
+        cluster.apply(&into(fault))?;
+        let (reason, message) = cluster.wait_failed(fault, SOON).await?;
+        ensure!(
+            reason == "BackoffLimitExceeded" && message.contains(expected),
+            "{fault}: {reason}: {message}"
+        );
+        gpus.fault(fault, false)?;
+        let region = cluster.regions().get("gpu").await?;
+        ensure!(region.status.is_some_and(|status| status.content.is_none()), "{fault}: that is no content");
+    }
+    // The same memory is good again.
+    cluster.apply(&into("well"))?;
+    cluster.wait_complete("well", SOON).await?;
+    gpus.fault("hang", true)?;
+    cluster.apply(&once("hang-out", memory("gpu"), back.clone()))?;
+    let (reason, message) = cluster.wait_failed("hang-out", SOON).await?;
+    ensure!(message.contains("ProgressDeadlineExceeded"), "{reason}: {message}");
+    gpus.fault("hang", false)?;
+    cluster.apply(&once("out", memory("gpu"), back))?;
+    cluster.wait_complete("out", SOON).await?;
+    assert_same_content(&cluster.path("a", "file"), &cluster.path("a", "back"))?;
+    cluster.assert_nothing_left(&["a", "b"], SOON).await
 }

@@ -5,7 +5,14 @@ use std::ffi::{c_uchar, c_uint, c_void};
 
 use cudarc::driver::sys;
 
+use crate::gpus::has_fault;
+
 use super::{ALREADY_REGISTERED, INVALID_HANDLE, INVALID_VALUE, NOT_READY, NOT_REGISTERED, State, answer};
+
+/// A fault: what is copied to a GPU has a wrong bit.
+const DAMAGE: &str = "damage";
+/// A fault: no copy ends.
+const HANG: &str = "hang";
 
 impl State {
     /// A stream of ours, or the one that is always there.
@@ -38,6 +45,10 @@ pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
         let to = state.writable(to, bytes)?;
         // SAFETY: the caller's bytes, and mapped ones; they may be the same memory.
         unsafe { to.copy_from(from.cast(), bytes) };
+        if bytes > 0 && has_fault(DAMAGE) {
+            // SAFETY: the first of them.
+            unsafe { *to ^= 1 };
+        }
         Ok(())
     })
 }
@@ -136,7 +147,7 @@ pub unsafe extern "C" fn cuEventQuery(event: sys::CUevent) -> c_uint {
     answer(|state| {
         state.current()?;
         let is_first = std::mem::take(state.event(event)?);
-        if is_first { Err(NOT_READY) } else { Ok(()) }
+        if is_first || has_fault(HANG) { Err(NOT_READY) } else { Ok(()) }
     })
 }
 
