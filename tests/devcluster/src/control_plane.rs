@@ -3,6 +3,7 @@
 
 mod programs;
 mod seed;
+mod template;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -19,6 +20,7 @@ use crate::process::Process;
 use crate::spawn::Tie;
 use crate::tool_paths::Assets;
 use programs::Programs;
+use template::Template;
 
 /// Whether etcd waits for the disk. Without fsync a crash of the *machine* loses data; a crash of a process does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +131,8 @@ impl ControlPlane {
         let kubeconfig = identity::kubeconfig_path(&directory, ADMIN);
         let kubectl = Kubectl::new(&options.assets.kubectl, &kubeconfig, &directory.join("kubectl-cache"));
         let registry = cluster.registry().clone();
+        let template = Template::of(&options);
+        let is_seeded = template.as_ref().is_some_and(|template| template.copy_to(programs.etcd_data()));
         let etcd = Process::start(&programs.etcd(), &registry)?;
         let mut plane = Self {
             controller_manager: None,
@@ -142,12 +146,28 @@ impl ControlPlane {
             port: 0,
         };
         plane.first_api_server(&identities, deadline)?;
+        if !is_seeded {
+            seed::seed(&plane.kubectl, &plane.options)?;
+            if let Some(template) = template {
+                plane.keep(&template)?;
+            }
+        }
+        seed::nodes(&plane.kubectl, &plane.options)?;
         if plane.options.controller_manager {
             plane.controller_manager =
                 Some(Process::start(&plane.programs.controller_manager(&kubeconfig)?, &plane.registry)?);
         }
-        seed::seed(&plane.kubectl, &plane.options)?;
         Ok(plane)
+    }
+
+    /// Ends the programs for a moment, to keep what etcd holds for other clusters.
+    fn keep(&mut self, template: &Template) -> Result<()> {
+        self.pause();
+        if self.etcd.take().is_some_and(|etcd| etcd.stop(Duration::from_secs(5))) {
+            template.keep(self.programs.etcd_data());
+        }
+        self.etcd = Some(Process::start(&self.programs.etcd(), &self.registry)?);
+        self.resume()
     }
 
     /// kubectl as administrator.
@@ -292,7 +312,9 @@ impl ControlPlane {
     fn wait_ready(&self, deadline: Instant) -> Result<()> {
         let process = self.api_server.as_ref().context("the API server was not started")?;
         let request = ["get", "--raw=/readyz", "--request-timeout=2s"];
-        process.wait_ready(deadline, || self.kubectl.run(&request).is_ok())
+        // Each kubectl takes a processor for 50 ms, from the very program that it waits for.
+        let pause = Duration::from_millis(150);
+        process.wait_ready_every(pause, deadline, || self.kubectl.run(&request).is_ok())
     }
 }
 

@@ -122,12 +122,22 @@ impl Process {
     }
 
     /// Runs `ready` every 50 ms until it is true. Ends early, with the last log lines, when the process ends or `deadline` passes.
-    pub fn wait_ready(&self, deadline: Instant, mut ready: impl FnMut() -> bool) -> Result<()> {
+    pub fn wait_ready(&self, deadline: Instant, ready: impl FnMut() -> bool) -> Result<()> {
+        self.wait_ready_every(Duration::from_millis(50), deadline, ready)
+    }
+
+    /// The same with another pause, for a `ready` that costs something.
+    pub fn wait_ready_every(
+        &self,
+        pause: Duration,
+        deadline: Instant,
+        mut ready: impl FnMut() -> bool,
+    ) -> Result<()> {
         loop {
             if ready() {
                 return Ok(());
             }
-            if self.wait(Duration::from_millis(50)) {
+            if self.wait(pause) {
                 bail!("{} ended before it was ready\n{}", self.name(), self.log_tail());
             }
             if Instant::now() >= deadline {

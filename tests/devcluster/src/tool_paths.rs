@@ -72,6 +72,13 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     }
 }
 
+/// The user's cache directory of this project; `None` where the environment names none.
+pub(crate) fn cache() -> Option<PathBuf> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(cache.join("nixl-transfer"))
+}
+
 fn tools_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools")
 }

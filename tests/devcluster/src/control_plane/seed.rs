@@ -10,13 +10,27 @@ use crate::SYSTEM_NAMESPACE;
 use crate::identity::{AGENT_GROUP, OPERATOR_GROUP};
 use crate::kubectl::Kubectl;
 
-pub(super) fn seed(kubectl: &Kubectl, options: &ControlPlaneOptions) -> Result<()> {
+/// Objects of every cluster with these manifests.
+pub(super) fn objects(options: &ControlPlaneOptions) -> Value {
     let mut items =
         vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})];
-    items.extend(options.nodes.iter().map(|(name, labels)| node(name, labels)));
     items.extend(bindings(options.manifests.rbac.is_some()));
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-    kubectl.run_with_input(&["create", "-f", "-"], Some(&list.to_string()))?;
+    json!({"apiVersion": "v1", "kind": "List", "items": items})
+}
+
+/// This cluster's Node objects.
+pub(super) fn nodes(kubectl: &Kubectl, options: &ControlPlaneOptions) -> Result<()> {
+    let items: Vec<Value> = options.nodes.iter().map(|(name, labels)| node(name, labels)).collect();
+    if !items.is_empty() {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+        kubectl.run_with_input(&["create", "-f", "-"], Some(&list.to_string()))?;
+    }
+    Ok(())
+}
+
+/// What a cluster holds before its nodes.
+pub(super) fn seed(kubectl: &Kubectl, options: &ControlPlaneOptions) -> Result<()> {
+    kubectl.run_with_input(&["create", "-f", "-"], Some(&objects(options).to_string()))?;
 
     let manifests = &options.manifests;
     let mut arguments = vec!["apply".to_owned(), "--server-side".to_owned()];
