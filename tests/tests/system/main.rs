@@ -17,6 +17,7 @@ mod refusals;
 mod region_lives;
 mod regions;
 mod resume;
+mod sealed;
 mod within;
 mod workload_socket;
 mod workloads;
