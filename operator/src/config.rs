@@ -55,6 +55,9 @@ pub struct Config {
     /// For tests: how long a Lease lasts that is not renewed; the other times of the election are fractions of it.
     #[arg(long, hide = true, default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=60), value_name = "SECONDS")]
     pub leader_lease_seconds: u64,
+    /// For tests of the fence: one that has lost the Lease goes on for so long before it ends.
+    #[arg(long, hide = true, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=60), value_name = "SECONDS")]
+    pub linger_when_lost_seconds: u64,
     /// For tests of crashes: the process kills itself right after so many successful API writes, events not counted.
     #[arg(long, hide = true, value_name = "N")]
     pub exit_after_writes: Option<u64>,

@@ -81,7 +81,14 @@ pub async fn run(
         let (release, released) = oneshot::channel();
         // A task of its own: planning must not keep it from renewing.
         let mut leading = JoinSet::new();
-        leading.spawn(lead(candidate, released, client, sender, health));
+        let linger = Duration::from_secs(config.linger_when_lost_seconds);
+        leading.spawn(async move {
+            let ended = lead(candidate, released, client, sender, health).await;
+            if ended.is_err() {
+                tokio::time::sleep(linger).await; // none but in a test
+            }
+            ended
+        });
         tokio::select! {
             finished = control.run(receiver, shutdown) => {
                 // An error means that it has ended, which the next line finds.

@@ -73,7 +73,7 @@ pub struct ControlPlaneOptions {
     pub tie: Tie,
     /// Where the API server listens, and the name that clients know it by.
     pub address: IpAddr,
-    /// Keeps a record of every change of our own kinds, see [`ControlPlane::audited`].
+    /// Keeps a record of every change of our own kinds and every event, see [`ControlPlane::audited`].
     pub audit: bool,
     /// How long all of it may take to be ready.
     pub ready_within: Duration,
