@@ -10,6 +10,7 @@ mod faults;
 mod gpu_workloads;
 mod gpus;
 mod inventory;
+mod leaders;
 mod main_job;
 mod network;
 mod operations;
