@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{ControlPlaneOptions, seed};
 
@@ -47,7 +48,10 @@ impl Template {
     /// no room, costs time and nothing else.
     pub(super) fn keep(&self, data: &Path) {
         let Some(parent) = self.0.parent() else { return };
-        let beside = parent.join(format!("new-{}", std::process::id()));
+        // Several clusters of this process may be the first at once, each with data of its own.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let beside = parent.join(format!("new-{}-{number}", std::process::id()));
         let others: Vec<PathBuf> =
             fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         let kept =
@@ -134,6 +138,29 @@ mod tests {
         copy(&from, &to).unwrap();
         assert!(fs::read(to.join("member/wal/0.wal")).unwrap() == bytes);
         assert_eq!(fs::read_dir(to.join("member/wal")).unwrap().count(), 1);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn of_several_who_keep_at_once_one_whole_copy_is_kept() {
+        let directory = std::env::temp_dir().join(format!("nixl-transfer-keepers-{}", std::process::id()));
+        let names: Vec<String> = (0..200).map(|number| format!("member/{number}")).collect();
+        let sources: Vec<PathBuf> = (0..4).map(|number| directory.join(format!("data-{number}"))).collect();
+        for source in &sources {
+            private(&source.join("member")).unwrap();
+            names.iter().for_each(|name| fs::write(source.join(name), "all").unwrap());
+        }
+        let template = Template(directory.join("cache/key"));
+        std::thread::scope(|scope| {
+            for source in &sources {
+                scope.spawn(|| template.keep(source));
+            }
+        });
+        let to = directory.join("to");
+        private(&to).unwrap();
+        assert!(template.copy_to(&to));
+        assert!(names.iter().all(|name| fs::read(to.join(name)).unwrap() == b"all"));
+        assert_eq!(fs::read_dir(directory.join("cache")).unwrap().count(), 1, "nothing half is left");
         fs::remove_dir_all(directory).unwrap();
     }
 }
