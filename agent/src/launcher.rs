@@ -18,6 +18,10 @@ use std::{
 };
 
 use anyhow::Context;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+};
 use tracing::{info, warn};
 
 use crate::protocol::{
@@ -41,8 +45,11 @@ pub fn serve_one(socket: OwnedFd) -> anyhow::Result<()> {
     ended
 }
 
-/// Listens on a socket that only this user can open, and serves one control process after the other.
+/// Listens on a socket that only this user can open, and serves one control process after the other, until SIGTERM. A control
+/// that is connected then is served to its end: it needs the workers to end its hops.
 pub fn listen(path: &Path) -> anyhow::Result<()> {
+    let (asked_to_end, writes) = UnixStream::pair().context("a pipe for SIGTERM")?;
+    signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, writes).context("SIGTERM")?;
     // A socket file of an earlier launcher; one that still lives has its own listener, which nobody reaches any more.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -55,6 +62,17 @@ pub fn listen(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("--socket {}: permissions", path.display()))?;
     info!(socket = %path.display(), "waiting for control");
     loop {
+        let mut waits = [&asked_to_end as &dyn AsFd, &listener]
+            .map(|wait| PollFd::from_borrowed_fd(wait.as_fd(), PollFlags::IN));
+        match poll(&mut waits, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error).context("waiting for control"),
+        }
+        if !waits[0].revents().is_empty() {
+            info!("asked to stop, and no control is connected");
+            return Ok(());
+        }
         let (socket, _) = listener.accept().context("accepting control")?;
         info!("control has connected");
         if let Err(error) = serve_one(socket.into()) {

@@ -180,6 +180,51 @@ fn a_launcher_with_a_socket_serves_one_control_after_the_other() {
 }
 
 #[test]
+fn a_launcher_that_is_asked_to_end_serves_its_control_to_the_end_and_then_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let launcher = |name: &str| {
+        let path = directory.path().join(name);
+        let process =
+            std::process::Command::new(program()).args(["launcher", "--socket"]).arg(&path).spawn().unwrap();
+        (process, path)
+    };
+    let connected = |path: &std::path::Path| {
+        let deadline = Instant::now() + SOON;
+        loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => return Channel::new(stream),
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(10)); // polls a file, with a deadline
+        }
+    };
+    let asked = |process: &Child| {
+        let pid = Pid::from_raw(process.id().cast_signed()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+    };
+    let ended = |process: &mut Child| {
+        let status = child::wait_until(process, Instant::now() + SOON).unwrap();
+        assert!(status.expect("it ended in time").success());
+    };
+    let (process, path) = launcher("busy");
+    let mut busy = Launcher::greeted(process, connected(&path));
+    asked(&busy.process);
+    // It starts workers and says how they end, as before.
+    let worker = busy.worker("one");
+    busy.control.send(&ToLauncher::Kill { worker: worker.name.clone() }, &[]).unwrap();
+    assert!(matches!(busy.said(), FromLauncher::Exited { .. }));
+    busy.control.shutdown();
+    ended(&mut busy.process);
+
+    let (process, path) = launcher("idle");
+    let mut idle = Launcher::greeted(process, connected(&path));
+    idle.control.shutdown();
+    // Once it listens again; before that the order is kept.
+    asked(&idle.process);
+    ended(&mut idle.process);
+}
+
+#[test]
 fn another_version_and_an_order_without_a_socket_are_refused() {
     let mut launcher = Launcher::start();
     launcher.control.send(&ToLauncher::Spawn { worker: WorkerName("one".into()) }, &[]).unwrap();
