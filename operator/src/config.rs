@@ -23,6 +23,30 @@ pub enum Command {
     /// It serves /metrics, /readyz (fails when no watch has been alive for a minute) and /healthz (fails when a watch
     /// is dead for 5 minutes while the API server answers) on the address given by --listen. One that stands by is ready.
     Run(Config),
+    /// Stop the operators and remove every TransferTask, for an uninstall. TransferJobs stay.
+    ///
+    /// The agents must still run: they end what they do. May be run again.
+    Clear(Clear),
+}
+
+/// How tasks are cleared.
+#[derive(Clone, Debug, Args)]
+pub struct Clear {
+    /// Kubeconfig file; without it the pod's service account, or else $KUBECONFIG and ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Namespace of the operator.
+    #[arg(long, default_value = SYSTEM_NAMESPACE)]
+    pub namespace: String,
+    /// The operator's Deployment, which is scaled to nothing; none of that name is none that runs.
+    #[arg(long, value_name = "NAME")]
+    pub deployment: String,
+    /// How long the pods may take to end, and then the agents to end the tasks; after that their finalizers are removed.
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
+    pub timeout_seconds: u64,
+    /// Name in the Lease; a UUID of this start is added. Without it, the host's name.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub identity: Option<String>,
 }
 
 /// How the operator runs.

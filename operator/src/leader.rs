@@ -13,6 +13,13 @@ use rustix::time::{ClockId, clock_gettime};
 /// Name of the Lease, in the namespace of the agents' Leases, which are named as their nodes.
 pub const LEASE: &str = "nixl-transfer-operator";
 
+/// A name that no other operator has, nor this one at its next start.
+pub fn identity(name: Option<&str>) -> String {
+    let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = name.filter(|name| !name.is_empty()).map_or_else(host, str::to_owned);
+    format!("{name}_{}", uuid::Uuid::new_v4())
+}
+
 /// A point of the boot clock, which counts the time in which the machine was suspended too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub Duration);

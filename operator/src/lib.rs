@@ -2,6 +2,7 @@
 //! fold [pure]. Nothing is kept in memory that the API server does not have, but what was seen and when.
 
 pub mod apply;
+pub mod clear;
 pub mod cluster;
 pub mod config;
 pub mod control;

@@ -1,6 +1,6 @@
 //! Puts an operator together and runs it until it is told to stop. Several can live in one process.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use kube::{
@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     control::{Control, Message},
     events::Events,
-    leader::{Timing, decide::Loss, elect::Candidate, fence::Fence},
+    leader::{self, Timing, decide::Loss, elect::Candidate, fence::Fence},
     metrics::Metrics,
     observe,
     serve::{self, Health},
@@ -27,9 +27,9 @@ use crate::{
 /// Messages that may wait for the one thread; watches pause when it is behind. Each holds an object.
 const QUEUE: usize = 128;
 
-/// The client that the configuration asks for.
-pub async fn client(config: &Config) -> anyhow::Result<Client> {
-    let config = match &config.kubeconfig {
+/// The client that the command line asks for.
+pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
+    let config = match kubeconfig {
         Some(path) => {
             let kubeconfig = Kubeconfig::read_from(path)
                 .with_context(|| format!("--kubeconfig {}: cannot be read", path.display()))?;
@@ -77,7 +77,8 @@ pub async fn run(
 
     let lost = if config.leader_elect {
         let leases = Api::namespaced(client.clone(), &config.namespace);
-        let candidate = Candidate::new(leases, identity(config), timing, fence, metrics);
+        let candidate =
+            Candidate::new(leases, leader::identity(config.identity.as_deref()), timing, fence, metrics);
         let (release, released) = oneshot::channel();
         // A task of its own: planning must not keep it from renewing.
         let mut leading = JoinSet::new();
@@ -141,11 +142,4 @@ async fn lead(
         () = begin => {}
     }
     candidacy.await
-}
-
-/// A name that no other operator has, nor this one at its next start.
-fn identity(config: &Config) -> String {
-    let name = config.identity.clone().filter(|name| !name.is_empty());
-    let name = name.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
-    format!("{name}_{}", uuid::Uuid::new_v4())
 }

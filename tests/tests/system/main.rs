@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_regions;
 mod bounds;
 mod chains;
+mod clears;
 mod external;
 mod faults;
 mod gpu_workloads;
