@@ -20,6 +20,8 @@ const OPERATORS: usize = 3;
 enum Step {
     /// Time passes, in milliseconds.
     Pass(u64),
+    /// An operator looks, and does what follows, without disturbance.
+    Ask(usize),
     /// An operator does the next thing; one that never does stands still.
     Turn(usize),
     /// Its request reaches the API server.
@@ -43,9 +45,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (1_u64..4_000).prop_map(Step::Pass),
         1 => (9_000_u64..20_000).prop_map(Step::Pass),
-        10 => one().prop_map(Step::Turn),
-        10 => one().prop_map(Step::Arrive),
-        10 => one().prop_map(Step::Hear),
+        12 => one().prop_map(Step::Ask),
+        4 => one().prop_map(Step::Turn),
+        4 => one().prop_map(Step::Arrive),
+        4 => one().prop_map(Step::Hear),
         2 => one().prop_map(Step::GiveUp),
         2 => (0_usize..8).prop_map(Step::Ghost),
         1 => one().prop_map(Step::Restart),
@@ -191,6 +194,11 @@ impl Model {
 
     fn step(&mut self, step: Step) {
         match step {
+            Step::Ask(at) => {
+                for step in [Step::Turn(at), Step::Arrive(at), Step::Hear(at)].repeat(2) {
+                    self.step(step);
+                }
+            }
             Step::Pass(millis) => self.now = self.now.after(Duration::from_millis(millis)),
             Step::Turn(at) => self.turn(at),
             Step::Arrive(at) => {
@@ -246,9 +254,7 @@ fn leaders_change_in_the_model() {
         for at in 0..OPERATORS {
             // Seen, seen again when it has lapsed, taken.
             for _ in 0..8 {
-                [Step::Turn(at), Step::Arrive(at), Step::Hear(at)]
-                    .into_iter()
-                    .for_each(|step| model.step(step));
+                model.step(Step::Ask(at));
                 if model.operators[at].election.leads() {
                     break;
                 }

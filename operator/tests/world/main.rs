@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use k8s_openapi::api::coordination::v1::Lease;
 use nixl_transfer_crds::{TransferJob, TransferTask, job::status::Phase};
 use serde_json::{Value, json};
 use transfer_operator::world::{Change, Clock, Observation, World};
@@ -109,4 +110,29 @@ fn a_packed_task_that_is_deleted_is_gone() {
     assert!(world.take_dirty().contains(JOB));
     tell(&mut world, Observation::Task(Change::Put(task(7))));
     assert!(world.tasks_of(JOB).is_empty(), "a late answer brings nothing back");
+}
+
+#[test]
+fn one_that_begins_to_lead_plans_every_job_and_every_task_without_one() {
+    let mut world = resting();
+    let mut orphan = task(9);
+    orphan.metadata.name = Some("orphan".into());
+    orphan.metadata.uid = Some("orphan-uid".into());
+    orphan.spec.job_ref.uid = "vanished".into();
+    tell(&mut world, Observation::Task(Change::Put(orphan)));
+    world.take_dirty();
+    world.touch_all();
+    assert_eq!(world.take_dirty(), [JOB, "vanished"].map(str::to_string).into());
+}
+
+#[test]
+fn the_operators_own_lease_is_no_nodes() {
+    let lease = |name: &str| -> Lease {
+        from(json!({"metadata": {"name": name, "resourceVersion": "1"}, "spec": {"holderIdentity": "x"}}))
+    };
+    let mut world = World::default();
+    let listed = vec![lease("nixl-transfer-operator"), lease("a")];
+    tell(&mut world, Observation::Lease(Change::All(listed, "1".into())));
+    tell(&mut world, Observation::Lease(Change::Put(lease("nixl-transfer-operator"))));
+    assert_eq!(world.cluster.nodes.keys().collect::<Vec<_>>(), ["a"]);
 }

@@ -45,7 +45,7 @@ impl Pair {
             Ok(operator)
         };
         let first = operator(0)?;
-        until(SOON, "the first one leads", || Ok(leads(&first)?)).await?;
+        until(SOON, "the first one leads", || leads(&first)).await?;
         let pair = Self { operators: [first, operator(1)?], cluster };
         ensure!(!leads(&pair.operators[1])?, "both lead");
         Ok(pair)
