@@ -3,6 +3,7 @@
 //! Each tool is a directory of the cache, complete when it exists; `.tools` in the checkout links to them.
 
 mod cache;
+mod debian;
 mod go;
 mod host_python;
 mod links;
@@ -28,6 +29,8 @@ pub const DYNAMO_VERSION: &str = "1.6.1";
 pub const LIBCLANG_VERSION: &str = "18.1.1";
 pub const ETCD_VERSION: &str = "3.6.16";
 pub const KUBERNETES_VERSION: &str = "1.36.3";
+pub const CONTAINERD_VERSION: &str = "2.2.1";
+pub const CNI_VERSION: &str = "1.9.0";
 
 /// The user's own control plane, by the ecosystem's name for it.
 pub const KUBEBUILDER_ASSETS: &str = "KUBEBUILDER_ASSETS";
@@ -39,6 +42,8 @@ pub enum Wanted {
     Demo,
     /// And kube-controller-manager, for tests of namespace deletion, and the Python peers.
     Everything,
+    /// And what the nodes of a real cluster run.
+    Cluster,
 }
 
 /// Makes sure that everything wanted is there, and linked. Says nothing when it all is.
@@ -61,6 +66,14 @@ pub fn ensure(wanted: Wanted) -> Result<()> {
             _ => go::ensure(&cache, program)?,
         };
         programs.push(path);
+    }
+    if wanted == Wanted::Cluster {
+        for program in go::CLUSTER_PROGRAMS {
+            programs.push(go::ensure(&cache, program)?);
+        }
+        for program in debian::PROGRAMS {
+            programs.push(debian::ensure(&cache, program)?);
+        }
     }
     links::link(&paths::tools(), &nixl, &libclang, &programs)?;
     if wanted == Wanted::Everything {
@@ -122,6 +135,9 @@ mod tests {
         let read = |path: &str| std::fs::read_to_string(tools.join(path)).unwrap();
         assert!(read("etcd/go.mod").contains(&format!("go.etcd.io/etcd/server/v3 v{ETCD_VERSION}\n")));
         assert!(read("kubernetes/go.mod").contains(&format!("k8s.io/kubernetes v{KUBERNETES_VERSION}\n")));
+        let containerd = format!("github.com/containerd/containerd/v2 v{CONTAINERD_VERSION}\n");
+        assert!(read("containerd/go.mod").contains(&containerd));
+        assert!(read("cni/go.mod").contains(&format!("containernetworking/plugins v{CNI_VERSION}\n")));
         let wheels = read("wheels.txt");
         assert!(wheels.contains(&format!("\nnixl-cu12=={NIXL_VERSION} ")));
         assert!(wheels.contains(&format!("\nlibclang=={LIBCLANG_VERSION} ")));

@@ -1,0 +1,162 @@
+//! Makes the cluster: writes down what it is about to make, makes it, and returns when all nodes are ready.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use devcluster::Kubectl;
+
+use super::certificates::{self, ADMIN};
+use super::control_plane::{self, HUB};
+use super::network::{self, Network};
+use super::plan::Plan;
+use super::record::{HIDDEN_ON_NODES, Place, Record, private_directory};
+use super::space::Space;
+use super::{cgroups, down, images, logs, node};
+use crate::image::{self, Name};
+use crate::progress::Step;
+use crate::test::cargo_build;
+use crate::tools::{self, Wanted};
+use crate::{exec, interrupt, paths};
+
+const SERVES_WITHIN: Duration = Duration::from_secs(90);
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// `cargo xtask cluster up`
+pub fn run(place: &Place, nodes: usize, bare: bool) -> Result<()> {
+    match place.record()?.filter(|record| record.complete && record.is_alive()) {
+        Some(record) => {
+            ensure!(
+                record.nodes == nodes,
+                "a cluster of {} nodes is up: `cargo xtask cluster down` ends it",
+                record.nodes
+            );
+            println!("A cluster of {nodes} nodes is up already.");
+        }
+        None => drop(make(place, nodes, if bare { &[Name::Pause] } else { image::ALL })?),
+    }
+    let config = place.kubeconfig(ADMIN);
+    println!("export KUBECONFIG={}", config.display());
+    println!("{} get nodes", paths::tools().join("bin/kubectl").display());
+    Ok(())
+}
+
+/// A new one, after what is left of an earlier one was removed. What fails leaves logs, and nothing else.
+pub fn make(place: &Place, nodes: usize, wanted: &[Name]) -> Result<Record> {
+    needs()?;
+    if let Some(left) = place.record()? {
+        eprintln!("  an earlier cluster was not ended, or lost a part: what is left of it is removed");
+        down::clear(place, &left)?;
+    }
+    tools::ensure(Wanted::Cluster)?;
+    if wanted.iter().any(|name| *name != Name::Pause) {
+        cargo_build(&["-p", "transfer-operator", "-p", "transfer-agent"])?;
+    }
+    let tag = format!("nixl-{}", process::id());
+    let record = Record { tag, network: Network::free()?.0, nodes, complete: false, processes: Vec::new() };
+    place.write(&record)?;
+    build(place, record, wanted).or_else(|error| {
+        logs::keep(place);
+        if let Ok(Some(record)) = place.record()
+            && let Err(second) = down::clear(place, &record)
+        {
+            eprintln!("{second:#}; `cargo xtask cluster down` tries again");
+        }
+        Err(error)
+    })
+}
+
+fn build(place: &Place, mut record: Record, wanted: &[Name]) -> Result<Record> {
+    let step = Step::start(format!("making {} nodes and a hub, and what joins them", record.nodes));
+    let (network, names) = (Network(record.network), node::names(record.nodes));
+    certificates::make(place, network, &names)?;
+    cgroups::create(&record.tag, &names)?;
+    let mut spaces = vec![space(place, HUB, || Ok(control_plane::plan(place, network)))?];
+    for (at, name) in names.iter().enumerate() {
+        spaces.push(space(place, name, || node::plan(place, &record, at))?);
+    }
+    for space in &spaces {
+        record.processes.extend(space.processes.iter().map(|process| (space.name.clone(), process.clone())));
+    }
+    place.write(&record)?;
+    network::join(&record, &spaces)?;
+    spaces.into_iter().try_for_each(Space::let_go)?;
+    step.done(&format!("addresses are in {}", network.all()));
+
+    let kubectl = kubectl(place);
+    let mut step = Step::start("waiting for the control plane");
+    wait(&record, &mut step, SERVES_WITHIN, || {
+        kubectl.run(&["get", "--raw=/readyz", "--request-timeout=2s"]).map(drop)
+    })?;
+    step.done("it serves");
+    images::bring(place, &record, wanted, &paths::binaries())?;
+    let mut step = Step::start("waiting for the nodes");
+    wait(&record, &mut step, READY_WITHIN, || {
+        let ready = ready_nodes(&kubectl)?;
+        let missing: Vec<&String> = names.iter().filter(|name| !ready.contains(*name)).collect();
+        ensure!(missing.is_empty(), "not ready: {missing:?}");
+        Ok(())
+    })?;
+    step.done("all ready");
+    record.complete = true;
+    place.write(&record)?;
+    Ok(record)
+}
+
+fn space(place: &Place, name: &str, plan: impl FnOnce() -> Result<Plan>) -> Result<Space> {
+    let directory = place.space(name);
+    private_directory(&directory)?;
+    let file = directory.join("plan.json");
+    fs::write(&file, format!("{:#}\n", plan()?.render()))?;
+    Space::start(name, &file, &directory.join("init.log"))
+}
+
+/// kubectl as administrator.
+pub fn kubectl(place: &Place) -> Kubectl {
+    let program = paths::tools().join("bin/kubectl");
+    Kubectl::new(&program, &place.kubeconfig(ADMIN), &place.path().join("kubectl-cache"))
+}
+
+fn ready_nodes(kubectl: &Kubectl) -> Result<BTreeSet<String>> {
+    let path = "jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
+    let said = kubectl.run(&["get", "nodes", "--output", path, "--request-timeout=5s"])?;
+    Ok(said.lines().filter_map(|line| line.strip_suffix(" True")).map(str::to_owned).collect())
+}
+
+/// Asks until there is no error, as long as all spaces live.
+fn wait(record: &Record, step: &mut Step, within: Duration, ask: impl Fn() -> Result<()>) -> Result<()> {
+    let deadline = Instant::now() + within;
+    while let Err(error) = ask() {
+        interrupt::check()?;
+        ensure!(record.is_alive(), "a part of the cluster has ended ({error:#})");
+        if Instant::now() >= deadline {
+            return Err(error).context(format!("not within {} s", within.as_secs()));
+        }
+        step.tick(&format!("{error:#}"));
+        // Polled: each kubectl takes a processor from the very programs that it waits for.
+        thread::sleep(Duration::from_millis(300));
+    }
+    Ok(())
+}
+
+/// What no tool of ours can bring.
+fn needs() -> Result<()> {
+    for (program, package) in
+        [("unshare", "util-linux"), ("nsenter", "util-linux"), ("mount", "mount"), ("ip", "iproute2")]
+    {
+        let missing = || format!("{program} is missing: install the package {package}");
+        exec::output(program, &[if program == "ip" { "-V" } else { "--version" }]).with_context(missing)?;
+    }
+    for path in [paths::root(), paths::cache()?] {
+        let hidden = HIDDEN_ON_NODES.iter().find(|hidden| path.starts_with(hidden));
+        ensure!(
+            hidden.is_none(),
+            "{} is where nodes have directories of their own: move the checkout, or set XDG_CACHE_HOME",
+            path.display()
+        );
+    }
+    Ok(())
+}
