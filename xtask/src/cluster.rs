@@ -43,6 +43,9 @@ pub enum Command {
         /// How many nodes a cluster of its own gets.
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=26))]
         nodes: u8,
+        /// Another chart than that of this repository.
+        #[arg(long, value_name = "DIRECTORY")]
+        chart: Option<PathBuf>,
     },
     /// The first process of a space.
     #[command(hide = true)]
@@ -53,7 +56,7 @@ pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Up { nodes, bare } => up::run(&Place::lock()?, (*nodes).into(), *bare),
         Command::Down => down::run(&Place::lock()?),
-        Command::Test { nodes } => test::run(&Place::lock()?, (*nodes).into()),
+        Command::Test { nodes, chart } => test::run(&Place::lock()?, (*nodes).into(), chart.clone()),
         Command::Init { plan } => init::run(plan),
     }
 }

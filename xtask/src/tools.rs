@@ -31,6 +31,7 @@ pub const ETCD_VERSION: &str = "3.6.16";
 pub const KUBERNETES_VERSION: &str = "1.36.3";
 pub const CONTAINERD_VERSION: &str = "2.2.1";
 pub const CNI_VERSION: &str = "1.9.0";
+pub const HELM_VERSION: &str = "4.3.1";
 
 /// The user's own control plane, by the ecosystem's name for it.
 pub const KUBEBUILDER_ASSETS: &str = "KUBEBUILDER_ASSETS";
@@ -137,6 +138,7 @@ mod tests {
         assert!(read("kubernetes/go.mod").contains(&format!("k8s.io/kubernetes v{KUBERNETES_VERSION}\n")));
         let containerd = format!("github.com/containerd/containerd/v2 v{CONTAINERD_VERSION}\n");
         assert!(read("containerd/go.mod").contains(&containerd));
+        assert!(read("helm/go.mod").contains(&format!("helm.sh/helm/v4 v{HELM_VERSION}\n")));
         assert!(read("cni/go.mod").contains(&format!("containernetworking/plugins v{CNI_VERSION}\n")));
         let wheels = read("wheels.txt");
         assert!(wheels.contains(&format!("\nnixl-cu12=={NIXL_VERSION} ")));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// `cargo xtask cluster up`
 pub fn run(place: &Place, nodes: usize, bare: bool) -> Result<()> {
-    match place.record()?.filter(|record| record.complete && record.is_alive()) {
+    match found(place)? {
         Some(record) => {
             ensure!(
                 record.nodes == nodes,
@@ -44,6 +45,22 @@ pub fn run(place: &Place, nodes: usize, bare: bool) -> Result<()> {
     Ok(())
 }
 
+/// The cluster that is up.
+pub fn found(place: &Place) -> Result<Option<Record>> {
+    Ok(place.record()?.filter(|record| record.complete && record.is_alive()))
+}
+
+/// Where the programs of images are, built: in `NIXL_TRANSFER_BIN_DIR`, as whoever sets it says, else by cargo.
+pub fn programs(wanted: &[Name]) -> Result<PathBuf> {
+    if let Some(directory) = std::env::var_os("NIXL_TRANSFER_BIN_DIR") {
+        return Ok(directory.into());
+    }
+    if wanted.iter().any(|name| *name != Name::Pause) {
+        cargo_build(&["-p", "transfer-operator", "-p", "transfer-agent"])?;
+    }
+    Ok(paths::binaries())
+}
+
 /// A new one, after what is left of an earlier one was removed. What fails leaves logs, and nothing else.
 pub fn make(place: &Place, nodes: usize, wanted: &[Name]) -> Result<Record> {
     needs()?;
@@ -52,14 +69,14 @@ pub fn make(place: &Place, nodes: usize, wanted: &[Name]) -> Result<Record> {
         down::clear(place, &left)?;
     }
     tools::ensure(Wanted::Cluster)?;
-    if wanted.iter().any(|name| *name != Name::Pause) {
-        cargo_build(&["-p", "transfer-operator", "-p", "transfer-agent"])?;
-    }
+    let programs = programs(wanted)?;
     let tag = format!("nixl-{}", process::id());
     let record = Record { tag, network: Network::free()?.0, nodes, complete: false, processes: Vec::new() };
     place.write(&record)?;
-    build(place, record, wanted).or_else(|error| {
-        logs::keep(place);
+    build(place, record, wanted, &programs).or_else(|error| {
+        if !interrupt::requested() {
+            logs::keep(place);
+        }
         if let Ok(Some(record)) = place.record()
             && let Err(second) = down::clear(place, &record)
         {
@@ -69,7 +86,7 @@ pub fn make(place: &Place, nodes: usize, wanted: &[Name]) -> Result<Record> {
     })
 }
 
-fn build(place: &Place, mut record: Record, wanted: &[Name]) -> Result<Record> {
+fn build(place: &Place, mut record: Record, wanted: &[Name], programs: &Path) -> Result<Record> {
     let step = Step::start(format!("making {} nodes and a hub, and what joins them", record.nodes));
     let (network, names) = (Network(record.network), node::names(record.nodes));
     certificates::make(place, network, &names)?;
@@ -92,7 +109,7 @@ fn build(place: &Place, mut record: Record, wanted: &[Name]) -> Result<Record> {
         kubectl.run(&["get", "--raw=/readyz", "--request-timeout=2s"]).map(drop)
     })?;
     step.done("it serves");
-    images::bring(place, &record, wanted, &paths::binaries())?;
+    images::bring(place, &record, wanted, programs)?;
     let mut step = Step::start("waiting for the nodes");
     wait(&record, &mut step, READY_WITHIN, || {
         let ready = ready_nodes(&kubectl)?;

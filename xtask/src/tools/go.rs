@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{CNI_VERSION, CONTAINERD_VERSION, ETCD_VERSION, KUBERNETES_VERSION, cache};
+use super::{CNI_VERSION, CONTAINERD_VERSION, ETCD_VERSION, HELM_VERSION, KUBERNETES_VERSION, cache};
 use crate::exec;
 use crate::paths;
 use crate::progress::Step;
@@ -63,6 +63,14 @@ pub const CLUSTER_PROGRAMS: &[Program] = &[
         "some seconds",
     ),
     containerd("ctr", "github.com/containerd/containerd/v2/cmd/ctr", "some seconds"),
+    Program {
+        name: "helm",
+        version: HELM_VERSION,
+        module: "helm",
+        package: "helm.sh/helm/v4/cmd/helm",
+        tags: "",
+        minutes: "a minute",
+    },
     cni("bridge", "github.com/containernetworking/plugins/plugins/main/bridge"),
     cni("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
     cni("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),
