@@ -52,7 +52,15 @@ pub enum Command {
     Init { plan: PathBuf },
 }
 
+/// An error says what is missing, and how to get it.
+pub fn possible() -> Result<()> {
+    up::needs()
+}
+
 pub fn run(command: &Command) -> Result<()> {
+    if !matches!(command, Command::Init { .. }) {
+        up::needs()?;
+    }
     match command {
         Command::Up { nodes, bare } => up::run(&Place::lock()?, (*nodes).into(), *bare),
         Command::Down => down::run(&Place::lock()?),

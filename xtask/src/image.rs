@@ -14,6 +14,8 @@ use clap::{Args, ValueEnum};
 
 use crate::paths;
 use crate::progress::bytes;
+use crate::test::cargo_build;
+use crate::tools::{self, Wanted};
 pub use layout::Image;
 
 #[derive(Debug, Args)]
@@ -21,9 +23,9 @@ pub struct Arguments {
     name: Name,
     /// Where its files go: missing, or an empty directory. It becomes the image's root.
     directory: PathBuf,
-    /// Where the programs are [default: those of the development profile].
-    #[arg(long, value_name = "DIRECTORY")]
-    programs: Option<PathBuf>,
+    /// With a program of the release profile.
+    #[arg(long)]
+    release: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,8 +72,14 @@ impl Name {
 
 /// `cargo xtask image`
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let programs = arguments.programs.clone().unwrap_or_else(paths::binaries);
-    files(arguments.name, &arguments.directory, &programs)?;
+    let Arguments { name, directory, release } = arguments;
+    tools::ensure(Wanted::Build)?;
+    if *name != Name::Pause {
+        let profile: &[&str] = if *release { &["--release"] } else { &[] };
+        cargo_build(&[&["-p", name.program()], profile].concat())?;
+    }
+    let programs = paths::binaries();
+    files(*name, directory, &if *release { programs.with_file_name("release") } else { programs })?;
     println!("{}", arguments.directory.display());
     Ok(())
 }

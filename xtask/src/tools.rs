@@ -39,6 +39,8 @@ pub const KUBEBUILDER_ASSETS: &str = "KUBEBUILDER_ASSETS";
 /// How much is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
+    /// Enough to compile, and for an image.
+    Build,
     /// Enough for the demo.
     Demo,
     /// And kube-controller-manager, for tests of namespace deletion, and the Python peers.
@@ -59,7 +61,7 @@ pub fn ensure(wanted: Wanted) -> Result<()> {
             "  {KUBEBUILDER_ASSETS} is set, but has not all of etcd, kube-apiserver and kubectl: not used"
         );
     }
-    for program in go::PROGRAMS {
+    for program in go::PROGRAMS.iter().filter(|_| wanted != Wanted::Build) {
         let optional = program.name == "kube-controller-manager";
         let path = match &own {
             Some(directory) if !optional => directory.join(program.name),

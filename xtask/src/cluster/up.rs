@@ -63,7 +63,6 @@ pub fn programs(wanted: &[Name]) -> Result<PathBuf> {
 
 /// A new one, after what is left of an earlier one was removed. What fails leaves logs, and nothing else.
 pub fn make(place: &Place, nodes: usize, wanted: &[Name]) -> Result<Record> {
-    needs()?;
     if let Some(left) = place.record()? {
         eprintln!("  an earlier cluster was not ended, or lost a part: what is left of it is removed");
         down::clear(place, &left)?;
@@ -73,7 +72,7 @@ pub fn make(place: &Place, nodes: usize, wanted: &[Name]) -> Result<Record> {
     let tag = format!("nixl-{}", process::id());
     let record = Record { tag, network: Network::free()?.0, nodes, complete: false, processes: Vec::new() };
     place.write(&record)?;
-    build(place, record, wanted, &programs).or_else(|error| {
+    build(place, record, wanted, &programs).inspect_err(|_| {
         if !interrupt::requested() {
             logs::keep(place);
         }
@@ -82,12 +81,11 @@ pub fn make(place: &Place, nodes: usize, wanted: &[Name]) -> Result<Record> {
         {
             eprintln!("{second:#}; `cargo xtask cluster down` tries again");
         }
-        Err(error)
     })
 }
 
 fn build(place: &Place, mut record: Record, wanted: &[Name], programs: &Path) -> Result<Record> {
-    let step = Step::start(format!("making {} nodes and a hub, and what joins them", record.nodes));
+    let step = Step::start(format!("making a hub, nodes ({}), and what joins them", record.nodes));
     let (network, names) = (Network(record.network), node::names(record.nodes));
     certificates::make(place, network, &names)?;
     cgroups::create(&record.tag, &names)?;
@@ -160,13 +158,16 @@ fn wait(record: &Record, step: &mut Step, within: Duration, ask: impl Fn() -> Re
 }
 
 /// What no tool of ours can bring.
-fn needs() -> Result<()> {
+pub fn needs() -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "a cluster needs root: run this with sudo, or as root");
     for (program, package) in
         [("unshare", "util-linux"), ("nsenter", "util-linux"), ("mount", "mount"), ("ip", "iproute2")]
     {
         let missing = || format!("{program} is missing: install the package {package}");
         exec::output(program, &[if program == "ip" { "-V" } else { "--version" }]).with_context(missing)?;
     }
+    let unshare = ["--net", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "true"];
+    exec::output("unshare", &unshare).context("root may make no namespaces here (is this a container?)")?;
     for path in [paths::root(), paths::cache()?] {
         let hidden = HIDDEN_ON_NODES.iter().find(|hidden| path.starts_with(hidden));
         ensure!(

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -18,6 +19,8 @@ pub struct Program {
     /// Its package first, then those of the libraries that a small system lacks.
     packages: &'static [&'static str],
 }
+
+const FETCHED_WITHIN: Duration = Duration::from_secs(300);
 
 pub const PROGRAMS: &[Program] = &[
     Program { name: "runc", packages: &["runc", "libseccomp2"] },
@@ -64,7 +67,7 @@ fn fetch(program: &Program, place: &Path) -> Result<()> {
     }
     for arguments in [&["update"][..], &[&["download"], *packages].concat()] {
         let mut apt = apt_get(&scratch);
-        exec::watched(apt.args(arguments), |_| step.tick("fetching"))
+        exec::watched_within(apt.args(arguments), FETCHED_WITHIN, |_| step.tick("fetching"))
             .with_context(|| format!("apt-get could not get {name}: {remedy}"))?;
     }
     for entry in fs::read_dir(&scratch)? {

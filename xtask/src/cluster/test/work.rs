@@ -17,7 +17,7 @@ use crate::demo::compare::{pairs, same};
 use crate::demo::dataset;
 use crate::demo::jobs::{self, Key, has_ended};
 use crate::progress::{Step, bytes};
-use crate::{interrupt, paths};
+use crate::{exec, interrupt, paths};
 
 const SOON: Duration = Duration::from_secs(60);
 const JOB_ENDS_WITHIN: Duration = Duration::from_secs(180);
@@ -51,7 +51,7 @@ pub fn logs_and_exec(kubectl: &Kubectl) -> Result<()> {
     }
     let agent = names.lines().find(|name| name.starts_with("daemonset")).context("there is no DaemonSet")?;
     let words = ["--container=control", "--", "/usr/bin/transfer-agent", "--version"];
-    let said = kubectl.run(&[&["exec", "--namespace", NAMESPACE, agent][..], &words].concat())?;
+    let said = long(kubectl, &[&["exec", "--namespace", NAMESPACE, agent][..], &words].concat())?;
     step.done(said.trim());
     Ok(())
 }
@@ -107,7 +107,7 @@ pub fn nothing_is_left(kubectl: &Kubectl) -> Result<()> {
         Ok(())
     };
     until(SOON, pods)?;
-    kubectl.run(&["delete", "namespace", "ml", NAMESPACE, "--timeout=60s", "--request-timeout=70s"])?;
+    long(kubectl, &["delete", "namespace", "ml", NAMESPACE])?;
     step.done("no task, no pod; the namespaces can be deleted");
     Ok(())
 }
@@ -159,6 +159,15 @@ fn volume(place: &Place, node: &str) -> PathBuf {
 fn get(kubectl: &Kubectl, arguments: &[&str]) -> Result<Value> {
     let text = kubectl.run(&[&["get", "--output=json"], arguments].concat())?;
     serde_json::from_str(&text).context("kubectl get wrote no JSON")
+}
+
+/// What kubectl itself would wait for without an end.
+fn long(kubectl: &Kubectl, arguments: &[&str]) -> Result<String> {
+    let mut said = String::new();
+    exec::watched_within(kubectl.command().args(arguments), SOON, |line| {
+        said.extend(line.map(|line| format!("{line}\n")));
+    })?;
+    Ok(said)
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
