@@ -1,7 +1,6 @@
 //! Removes everything that a record names, in whatever state it was left; what is gone already is no error.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -30,15 +29,8 @@ pub fn clear(place: &Place, record: &Record) -> Result<()> {
     for (_, process) in record.processes.iter().rev() {
         space::end(process, deadline)?;
     }
+    network::remove(record)?;
     cgroups::remove(&record.tag, deadline)?;
-    let patience = Instant::now() + Duration::from_secs(5);
-    while network::is_left(record) && Instant::now() < patience {
-        // Polled: the kernel removes a network some time after the last process in it.
-        thread::sleep(Duration::from_millis(50));
-    }
-    if network::is_left(record) {
-        network::remove(record)?;
-    }
     place.remove()?;
     step.done("nothing is left");
     Ok(())

@@ -1,6 +1,9 @@
 //! The addresses of a cluster, and its wires: a bridge in the hub, a device on each node, one on this machine so that
 //! kubectl reaches the API server. All of them go when the hub goes: this machine's network is only added to.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Context, Result};
 
 use super::record::Record;
@@ -97,17 +100,18 @@ pub fn join(record: &Record, spaces: &[Space]) -> Result<()> {
 
 /// On this machine.
 fn ip(arguments: &[&str]) -> Result<()> {
-    exec::watched_within(std::process::Command::new("ip").args(arguments), SOON, |_| {})
+    exec::watched_within(Command::new("ip").args(arguments), SOON, |_| {})
 }
 
-/// Whether the device on this machine is still there.
-pub fn is_left(record: &Record) -> bool {
-    std::path::Path::new("/sys/class/net").join(device(record)).exists()
-}
-
-/// It goes with the hub; this is for a hub that was never joined to it.
+/// The device would go with the hub's network, which the kernel removes some time after the last process in it.
 pub fn remove(record: &Record) -> Result<()> {
-    ip(&["link", "delete", device(record)])
+    let device = device(record);
+    let is_left = || Path::new("/sys/class/net").join(device).exists();
+    if !is_left() {
+        return Ok(());
+    }
+    // It may go by itself in this moment, which is no error.
+    ip(&["link", "delete", device]).or_else(|error| if is_left() { Err(error) } else { Ok(()) })
 }
 
 fn unused(routes: &str) -> Option<Network> {

@@ -81,7 +81,8 @@ impl Place {
             Ok(text) => {
                 let value = serde_json::from_slice(&text).ok();
                 let record = value.as_ref().and_then(Record::parse);
-                record.map(Some).with_context(|| format!("{} is damaged", file.display()))
+                let remedy = "end the processes `xtask cluster init` by hand, then remove its directory";
+                record.map(Some).with_context(|| format!("{} is damaged: {remedy}", file.display()))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),

@@ -63,9 +63,13 @@ pub fn programs(wanted: &[Name]) -> Result<PathBuf> {
 
 /// A new one, after what is left of an earlier one was removed. What fails leaves logs, and nothing else.
 pub fn make(place: &Place, nodes: usize, wanted: &[Name]) -> Result<Record> {
-    if let Some(left) = place.record()? {
-        eprintln!("  an earlier cluster was not ended, or lost a part: what is left of it is removed");
-        down::clear(place, &left)?;
+    match place.record()? {
+        Some(left) => {
+            eprintln!("  an earlier cluster was not ended, or lost a part: what is left of it is removed");
+            down::clear(place, &left)?;
+        }
+        // Files of one that was interrupted while it was removed.
+        None => place.remove()?,
     }
     tools::ensure(Wanted::Cluster)?;
     let programs = programs(wanted)?;
