@@ -39,6 +39,9 @@ pub enum Name {
 /// All that a node must have.
 pub const ALL: &[Name] = &[Name::Pause, Name::Operator, Name::Agent];
 
+/// Both, for one image too: the features of what they share, and so what is built, are those of both.
+pub const PROGRAMS: &[&str] = &["-p", "transfer-operator", "-p", "transfer-agent"];
+
 /// The numeric user of the operator, as distroless images have it.
 pub const USER: u32 = 65532;
 
@@ -76,7 +79,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     tools::ensure(Wanted::Build)?;
     if *name != Name::Pause {
         let profile: &[&str] = if *release { &["--release"] } else { &[] };
-        cargo_build(&[&["-p", name.program()], profile].concat())?;
+        cargo_build(&[PROGRAMS, profile].concat())?;
     }
     let programs = paths::binaries();
     files(*name, directory, &if *release { programs.with_file_name("release") } else { programs })?;

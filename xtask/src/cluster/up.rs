@@ -56,7 +56,7 @@ pub fn programs(wanted: &[Name]) -> Result<PathBuf> {
         return Ok(directory.into());
     }
     if wanted.iter().any(|name| *name != Name::Pause) {
-        cargo_build(&["-p", "transfer-operator", "-p", "transfer-agent"])?;
+        cargo_build(image::PROGRAMS)?;
     }
     Ok(paths::binaries())
 }
@@ -111,7 +111,6 @@ fn build(place: &Place, mut record: Record, wanted: &[Name], programs: &Path) ->
         kubectl.run(&["get", "--raw=/readyz", "--request-timeout=2s"]).map(drop)
     })?;
     step.done("it serves");
-    images::bring(place, &record, wanted, programs)?;
     let mut step = Step::start("waiting for the nodes");
     wait(&record, &mut step, READY_WITHIN, || {
         let ready = ready_nodes(&kubectl)?;
@@ -120,6 +119,7 @@ fn build(place: &Place, mut record: Record, wanted: &[Name], programs: &Path) ->
         Ok(())
     })?;
     step.done("all ready");
+    images::bring(place, &record, wanted, programs)?;
     record.complete = true;
     place.write(&record)?;
     Ok(record)

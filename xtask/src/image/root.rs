@@ -35,7 +35,7 @@ pub fn write(root: &Path, program: &Path, nixl: Option<&Path>) -> Result<()> {
     let mut files = vec![copy];
     if let Some(nixl) = nixl {
         let nixl = nixl.canonicalize().context("NIXL is missing: run `cargo xtask tools`")?;
-        copy_tree(&nixl, &root.join("opt/nixl"), &mut files)?;
+        copy_nixl(&nixl, &root.join("opt/nixl"), &mut files)?;
     }
     for library in libraries::of(&files, root)? {
         let to = place(root, &library);
@@ -49,6 +49,21 @@ pub fn write(root: &Path, program: &Path, nixl: Option<&Path>) -> Result<()> {
 fn place(root: &Path, library: &Path) -> PathBuf {
     let path = library.strip_prefix("/").unwrap_or(library);
     if path.starts_with("usr") { root.join(path) } else { root.join("usr").join(path) }
+}
+
+/// Libraries, plugins and licences; not the wheel's Python module, headers and examples.
+fn copy_nixl(from: &Path, to: &Path, libraries: &mut Vec<PathBuf>) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (name, target) = (entry.file_name(), to.join(entry.file_name()));
+        if entry.file_type()?.is_symlink() {
+            symlink(fs::read_link(entry.path())?, target)?;
+        } else if name.to_str().is_some_and(|name| name.ends_with(".libs") || name.ends_with(".dist-info")) {
+            copy_tree(&entry.path(), &target, libraries)?;
+        }
+    }
+    Ok(())
 }
 
 /// Links stay links: the libraries find each other by relative paths. Adds every library to `libraries`.
