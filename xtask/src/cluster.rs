@@ -41,7 +41,7 @@ pub enum Command {
     /// Installs the chart in a cluster, moves data through kubectl, compares it. A cluster that is up is used, and left up.
     Test {
         /// How many nodes a cluster of its own gets.
-        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=26))]
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=26))]
         nodes: u8,
         /// Another chart than that of this repository.
         #[arg(long, value_name = "DIRECTORY")]

@@ -1,6 +1,7 @@
 //! `cargo xtask cluster test`: the chart as a user installs it, in a real cluster; jobs by kubectl; files compared; all of
 //! it uninstalled. On failure everything that the cluster can say is printed before it ends.
 
+mod ask;
 mod chart;
 mod report;
 mod work;
@@ -57,7 +58,9 @@ fn phases(place: &Place, record: &Record, directory: &Path) -> Result<()> {
     work::agents_report(&kubectl, record.nodes)?;
     work::logs_and_exec(&kubectl)?;
     work::jobs(place, &kubectl)?;
+    work::memory(place, &kubectl)?;
     work::operators_may_go(place, &kubectl)?;
+    work::agents_may_go(place, &kubectl)?;
     chart.uninstall()?;
     work::nothing_is_left(&kubectl)
 }

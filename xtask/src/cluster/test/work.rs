@@ -1,15 +1,17 @@
 //! What a user does with an installed chart, through kubectl alone; files are looked at where the nodes keep them.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use devcluster::Kubectl;
 use serde_json::Value;
 
 use super::NAMESPACE;
+use super::ask::{SOON, get, is_true, items, long, until};
 use super::chart::VOLUME;
 use crate::cluster::node;
 use crate::cluster::record::Place;
@@ -17,9 +19,8 @@ use crate::demo::compare::{pairs, same};
 use crate::demo::dataset;
 use crate::demo::jobs::{self, Key, has_ended};
 use crate::progress::{Step, bytes};
-use crate::{exec, interrupt, paths};
+use crate::{interrupt, paths};
 
-const SOON: Duration = Duration::from_secs(60);
 const JOB_ENDS_WITHIN: Duration = Duration::from_secs(180);
 const EXAMPLES: [&str; 2] = ["examples/one-to-many.yaml", "examples/one-file.yaml"];
 
@@ -95,6 +96,54 @@ pub fn operators_may_go(place: &Place, kubectl: &Kubectl) -> Result<()> {
     complete(place, kubectl, &key)
 }
 
+/// A file into memory, and from there into other memory and onto another node's disk.
+pub fn memory(place: &Place, kubectl: &Kubectl) -> Result<()> {
+    let source = volume(place, &node::name(0));
+    dataset::write_files(&source, [("weights".to_owned(), 20 << 20)])?;
+    let example = fs::read_to_string(paths::root().join("examples/memory.yaml"))?.replace("gpu-", "node-");
+    kubectl.run_with_input(&["apply", "--filename=-"], Some(&example))?;
+    let mut step = Step::start("jobs default/load and default/spread, by way of memory");
+    for name in ["load", "spread"] {
+        let key = ("default".to_owned(), name.to_owned());
+        ended(kubectl, &key, &mut step)?;
+    }
+    same(&source.join("weights"), &volume(place, &node::name(1)).join("weights"))?;
+    step.done("complete, the file is the same behind it");
+    kubectl.run_with_input(&["delete", "--filename=-"], Some(&example)).map(drop)
+}
+
+/// The pod of a receiving agent is taken away while it receives, or shortly after; the job has what it wants all the same.
+pub fn agents_may_go(place: &Place, kubectl: &Kubectl) -> Result<()> {
+    let key: Key = ("ml".to_owned(), "model-to-receivers".to_owned());
+    let step = Step::start("deleting an agent's pod while it receives");
+    let change = r#"[{"op":"replace","path":"/spec/destinations/0/volume/path","value":"elsewhere"}]"#;
+    kubectl.run(&[
+        "patch",
+        "--namespace",
+        &key.0,
+        "transferjob",
+        &key.1,
+        "--type=json",
+        "--patch",
+        change,
+    ])?;
+    let running = || {
+        let tasks = get(kubectl, &["--namespace", &key.0, "transfertasks"])?;
+        let begun = |task: &Value| !task["status"]["target"].is_null();
+        let of_run = |task: &&Value| task["spec"].to_string().contains("elsewhere");
+        ensure!(items(&tasks).filter(of_run).any(begun), "no hop to it has begun");
+        Ok(())
+    };
+    until(SOON, running)?;
+    let on = format!("--field-selector=spec.nodeName={}", node::name(1));
+    let pods = kubectl.run(&["get", "pods", "--namespace", NAMESPACE, &on, "--output=name"])?;
+    let agent =
+        pods.lines().find(|pod| pod.contains("agent")).context("there is no agent on the second node")?;
+    kubectl.run(&["delete", "--namespace", NAMESPACE, agent, "--wait=false", "--grace-period=1"])?;
+    step.done(agent);
+    complete(place, kubectl, &key)
+}
+
 /// Uninstalling leaves what is the user's, and nothing that only the operator could remove.
 pub fn nothing_is_left(kubectl: &Kubectl) -> Result<()> {
     let step = Step::start("what is left");
@@ -112,34 +161,15 @@ pub fn nothing_is_left(kubectl: &Kubectl) -> Result<()> {
     Ok(())
 }
 
+/// Returns when it is Complete and each copy is the same as the source.
 fn complete(place: &Place, kubectl: &Kubectl, key: &Key) -> Result<()> {
-    let (namespace, name) = key;
-    let mut step = Step::start(format!("job {namespace}/{name}"));
-    let deadline = Instant::now() + JOB_ENDS_WITHIN;
-    let job = loop {
-        let job = get(kubectl, &["--namespace", namespace, "transferjob", name])?;
-        if has_ended(&job) {
-            break job;
-        }
-        let phase = job["status"]["phase"].as_str().unwrap_or("Pending");
-        ensure!(
-            Instant::now() < deadline,
-            "{namespace}/{name} is {phase} after {} s",
-            JOB_ENDS_WITHIN.as_secs()
-        );
-        interrupt::check()?;
-        step.tick(phase);
-        // Polled: kubectl's watch would have to be ended in the middle of a line.
-        thread::sleep(Duration::from_millis(300));
-    };
-    if !is_true(&job, "Complete") {
-        bail!("{namespace}/{name} failed: {:#}", job["status"]["conditions"]);
-    }
+    let mut step = Step::start(format!("job {}/{}", key.0, key.1));
+    let job = ended(kubectl, key, &mut step)?;
     let pairs = pairs(&job, |node, name| {
         ensure!(name == "data", "there is no volume {name}");
         Ok(volume(place, node))
     })?;
-    ensure!(!pairs.is_empty(), "{namespace}/{name} has no destination");
+    ensure!(!pairs.is_empty(), "it has no destination");
     for pair in &pairs {
         same(&pair.source, &pair.copy)?;
     }
@@ -150,45 +180,32 @@ fn complete(place: &Place, kubectl: &Kubectl, key: &Key) -> Result<()> {
     Ok(())
 }
 
+/// The job, when it is Complete.
+fn ended(kubectl: &Kubectl, key: &Key, step: &mut Step) -> Result<Value> {
+    let (namespace, name) = key;
+    let deadline = Instant::now() + JOB_ENDS_WITHIN;
+    loop {
+        let job = get(kubectl, &["--namespace", namespace, "transferjob", name])?;
+        if has_ended(&job) {
+            ensure!(
+                is_true(&job, "Complete"),
+                "{namespace}/{name} failed: {:#}",
+                job["status"]["conditions"]
+            );
+            return Ok(job);
+        }
+        let phase = job["status"]["phase"].as_str().unwrap_or("Pending");
+        let limit = JOB_ENDS_WITHIN.as_secs();
+        ensure!(Instant::now() < deadline, "{namespace}/{name} is {phase} after {limit} s");
+        interrupt::check()?;
+        step.tick(phase);
+        // Polled: kubectl's watch would have to be ended in the middle of a line.
+        thread::sleep(Duration::from_millis(300));
+    }
+}
+
 /// A node's volume, on this machine.
 fn volume(place: &Place, node: &str) -> PathBuf {
     let below = Path::new(VOLUME).strip_prefix("/var/lib").unwrap_or(Path::new(VOLUME));
     node::var_lib(place, node).join(below)
-}
-
-fn get(kubectl: &Kubectl, arguments: &[&str]) -> Result<Value> {
-    let text = kubectl.run(&[&["get", "--output=json"], arguments].concat())?;
-    serde_json::from_str(&text).context("kubectl get wrote no JSON")
-}
-
-/// What kubectl itself would wait for without an end.
-fn long(kubectl: &Kubectl, arguments: &[&str]) -> Result<String> {
-    let mut said = String::new();
-    exec::watched_within(kubectl.command().args(arguments), SOON, |line| {
-        said.extend(line.map(|line| format!("{line}\n")));
-    })?;
-    Ok(said)
-}
-
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list["items"].as_array().map(Vec::as_slice).unwrap_or_default().iter()
-}
-
-fn is_true(object: &Value, condition: &str) -> bool {
-    let conditions = object["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    conditions.iter().any(|is| is["type"] == condition && is["status"] == "True")
-}
-
-/// Asks until there is no error.
-fn until(within: Duration, ask: impl Fn() -> Result<()>) -> Result<()> {
-    let deadline = Instant::now() + within;
-    while let Err(error) = ask() {
-        interrupt::check()?;
-        if Instant::now() >= deadline {
-            return Err(error).context(format!("not within {} s", within.as_secs()));
-        }
-        // Polled: what is asked for stands in several objects.
-        thread::sleep(Duration::from_millis(500));
-    }
-    Ok(())
 }
