@@ -22,6 +22,8 @@ use crate::progress::{Step, bytes};
 use crate::{interrupt, paths};
 
 const JOB_ENDS_WITHIN: Duration = Duration::from_secs(180);
+/// The grace that the chart gives to agents, and some more.
+const TERMINATED_WITHIN: Duration = Duration::from_secs(90);
 const EXAMPLES: [&str; 2] = ["examples/one-to-many.yaml", "examples/one-file.yaml"];
 
 /// Each agent says what its node has.
@@ -155,7 +157,7 @@ pub fn nothing_is_left(kubectl: &Kubectl) -> Result<()> {
         ensure!(names.is_empty(), "pods are left: {names:?}");
         Ok(())
     };
-    until(SOON, pods)?;
+    until(TERMINATED_WITHIN, pods)?;
     long(kubectl, &["delete", "namespace", "ml", NAMESPACE])?;
     step.done("no task, no pod; the namespaces can be deleted");
     Ok(())
