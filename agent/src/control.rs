@@ -20,6 +20,7 @@ pub mod regions;
 pub mod relay;
 pub mod relays;
 pub mod report;
+pub mod sealing;
 pub mod sink;
 pub mod source;
 pub mod source_runs;
@@ -49,6 +50,7 @@ use self::{
     leftovers::Places,
     regions::Consumed,
     relays::Relays,
+    sealing::Sealing,
     source_runs::SourceRuns,
     staging::Staging,
     watch::{Change, HopKey, WatchHealth},
@@ -85,6 +87,8 @@ pub struct HopContext {
     pub relays: Relays,
     /// Devices of the node, as last seen.
     pub hardware: nearby::Seen,
+    /// Keeps what the two sides of a task say to each other from others.
+    pub sealing: Sealing,
     /// Digests of files that were read before.
     pub remembered: Arc<Remembered>,
     /// Staging memory.

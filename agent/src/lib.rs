@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod protocol;
 pub mod region;
 pub mod run;
+pub mod seal;
 pub mod serve;
 pub mod volume;
 pub mod wire;

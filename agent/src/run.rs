@@ -27,6 +27,7 @@ use crate::{
         inventory::Inventory,
         lease::Holder,
         regions::RegionKeeper,
+        sealing::Sealing,
         source_runs::SourceRuns,
         staging::Staging,
         watch::WatchHealth,
@@ -35,6 +36,7 @@ use crate::{
     launcher::child,
     metrics::Metrics,
     region::Regions,
+    seal::Keys,
     serve::{Heartbeat, Served, serve},
     volume::{DestinationLocks, Volume},
     workload::{Identity, Listener},
@@ -83,6 +85,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         instance: instance.clone(),
     };
     tasks.spawn(holder.keep(fence.clone(), metrics.clone(), stopped.clone()));
+    let keys = Arc::new(Keys::new());
     let (see, hardware) = watch::channel(None);
     let gpus = Gpus::new(workers.clone(), hardware.clone());
     let (regions, budgets) = (Regions::default(), config.budgets());
@@ -111,6 +114,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         missing,
         nixl: workers.facts(),
         memory: budgets,
+        public_key: keys.public(),
         fence: fence.clone(),
         metrics: metrics.clone(),
         hardware: see,
@@ -136,6 +140,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     });
 
     let context = Arc::new(HopContext {
+        sealing: Sealing::new(client.clone(), &config.node_name, &instance, keys),
         client,
         source_runs: SourceRuns::new(workers.clone()),
         staging: Staging::new(config.staging_bytes()),

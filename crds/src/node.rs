@@ -61,6 +61,11 @@ pub struct TransferNodeStatus {
     #[serde(skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub nixl_version: String,
+    /// X25519 key of this start of the agent, in base64: what others publish for it in a task is sealed to it (HPKE, RFC 9180).
+    /// Absent from agents of earlier versions, which others talk to in plain.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub public_key: String,
     /// NIXL backends that a worker could load.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]

@@ -101,6 +101,26 @@ where
     }
 }
 
+/// Lists once, as of now, and tries until it works; false when nobody listens any more. For one that must not rely on its
+/// watch being up to date.
+pub async fn list_now<K, S>(api: Api<K>, what: &str, mut sink: S) -> bool
+where
+    K: Resource + Clone + Debug + DeserializeOwned,
+    S: Sink<K>,
+{
+    let mut pauses = pauses();
+    loop {
+        match list(&api, "", &mut sink).await {
+            Ok(_) => return true,
+            Err(Interrupted::Closed) => return false,
+            Err(error) => {
+                explain(what, &error);
+                tokio::time::sleep(pauses.next().unwrap_or(PAUSES.1)).await; // back-off
+            }
+        }
+    }
+}
+
 fn pauses() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::default()
         .with_min_delay(PAUSES.0)

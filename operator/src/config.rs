@@ -21,7 +21,7 @@ pub enum Command {
     ///
     /// The operator keeps nothing but what the API server holds; it may be killed and started again at any time.
     /// It serves /metrics, /readyz (fails when no watch has been alive for a minute) and /healthz (fails when a watch
-    /// is dead for 5 minutes while the API server answers) on the address given by --listen.
+    /// is dead for 5 minutes while the API server answers) on the address given by --listen. One that stands by is ready.
     Run(Config),
 }
 
@@ -31,7 +31,7 @@ pub struct Config {
     /// Kubeconfig file; without it the pod's service account, or else $KUBECONFIG and ~/.kube/config.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Namespace of the agents' Leases, each named as its node.
+    /// Namespace of the agents' Leases, each named as its node, and of the operator's own.
     #[arg(long, default_value = SYSTEM_NAMESPACE)]
     pub namespace: String,
     /// Address of /metrics, /healthz and /readyz; port 0 takes a free one and logs it.
@@ -46,6 +46,18 @@ pub struct Config {
     /// Label of a Node that names its rack. Chains go through a zone (topology.kubernetes.io/zone) rack by rack.
     #[arg(long, default_value = "topology.kubernetes.io/rack", value_name = "LABEL")]
     pub rack_label: String,
+    /// Several operators may run; the one that holds the Lease nixl-transfer-operator writes, the others stand by.
+    #[arg(long)]
+    pub leader_elect: bool,
+    /// Name of this operator in the Lease; a UUID of this start is added. Without it, the host's name.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub identity: Option<String>,
+    /// For tests: how long a Lease lasts that is not renewed; the other times of the election are fractions of it.
+    #[arg(long, hide = true, default_value_t = 15, value_parser = clap::value_parser!(u64).range(3..=60), value_name = "SECONDS")]
+    pub leader_lease_seconds: u64,
+    /// For tests of the fence: one that has lost the Lease goes on for so long before it ends.
+    #[arg(long, hide = true, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=60), value_name = "SECONDS")]
+    pub linger_when_lost_seconds: u64,
     /// For tests of crashes: the process kills itself right after so many successful API writes, events not counted.
     #[arg(long, hide = true, value_name = "N")]
     pub exit_after_writes: Option<u64>,

@@ -42,6 +42,8 @@ pub enum Message {
     Answered(Box<Observation>),
     /// All writes of a plan are done.
     Applied(Box<Applied>),
+    /// This operator leads from now on, and all that its predecessors wrote was told before this.
+    Leading,
 }
 
 /// Changes that come together are planned together.
@@ -59,6 +61,7 @@ pub struct Control {
     schedule: Schedule,
     memories: std::collections::HashMap<String, Memory>,
     unlisted: HashSet<usize>,
+    leading: bool,
     metrics: Metrics,
     health: Arc<Health>,
     backoff_base: i64,
@@ -67,7 +70,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// A thread that knows nothing yet.
+    /// A thread that knows nothing yet. With an election it plans nothing until it is told that it leads.
     pub fn new(
         writer: Writer,
         events: Events,
@@ -81,6 +84,7 @@ impl Control {
             schedule: Schedule::default(),
             memories: Default::default(),
             unlisted: Watched::ALL.map(|watched| watched as usize).into(),
+            leading: !config.leader_elect,
             metrics,
             health,
             backoff_base: config.backoff_base_seconds,
@@ -89,8 +93,12 @@ impl Control {
         }
     }
 
-    /// Works until `shutdown`, then lets the writes under way finish.
-    pub async fn run(mut self, mut messages: mpsc::Receiver<Message>, shutdown: impl Future<Output = ()>) {
+    /// Works until `shutdown`, then lets the writes under way finish. False when some were still under way at the end.
+    pub async fn run(
+        mut self,
+        mut messages: mpsc::Receiver<Message>,
+        shutdown: impl Future<Output = ()>,
+    ) -> bool {
         tokio::pin!(shutdown);
         let mut tick = tokio::time::interval(TICK);
         let mut plan_at: Option<Instant> = None;
@@ -108,7 +116,10 @@ impl Control {
                 }
                 _ = tick.tick() => {
                     self.world.tick(Instant::now());
-                    gauges::set(&self.metrics, &self.world, &self.memories);
+                    // Reported by one operator, or every sum over them would be too large.
+                    if self.leading {
+                        gauges::set(&self.metrics, &self.world, &self.memories);
+                    }
                 }
                 ended = self.applying.ended(), if !self.applying.is_empty() => {
                     if let Err(error) = ended {
@@ -118,6 +129,10 @@ impl Control {
                     }
                 }
                 () = tokio::time::sleep_until(next.into()) => {}
+            }
+            if !self.leading {
+                self.stand_by();
+                continue;
             }
             let now = Instant::now();
             self.schedule.wake(now);
@@ -135,11 +150,19 @@ impl Control {
                 None => plan_at = Some(now + COALESCE),
             }
         }
-        self.finish(messages).await;
+        self.finish(messages).await
     }
 
-    /// Lets the writes under way finish, and reads their answers so that none of them waits for us.
-    async fn finish(mut self, mut messages: mpsc::Receiver<Message>) {
+    /// Follows what happens, plans nothing, and keeps what has ended as small as the leader does.
+    fn stand_by(&mut self) {
+        self.world.take_freed();
+        for job in self.world.take_dirty() {
+            self.world.rest(&job);
+        }
+    }
+
+    /// Lets the writes under way finish, and reads their answers so that none of them waits for us. False when they did not.
+    async fn finish(mut self, mut messages: mpsc::Receiver<Message>) -> bool {
         tracing::info!(under_way = self.applying.len(), "stopping");
         self.applying.stop();
         let drained = async {
@@ -150,9 +173,11 @@ impl Control {
                 }
             }
         };
-        if tokio::time::timeout(FINISH, drained).await.is_err() {
+        let finished = tokio::time::timeout(FINISH, drained).await.is_ok();
+        if !finished {
             tracing::warn!("writes were still under way; the next start goes on from what was written");
         }
+        finished
     }
 
     fn take(&mut self, message: Message) {
@@ -176,6 +201,10 @@ impl Control {
             Message::Watching(..) => {}
             Message::Answered(observation) => self.world.observe(*observation, clock),
             Message::Applied(applied) => self.applied(*applied, clock),
+            Message::Leading => {
+                self.leading = true;
+                self.world.touch_all();
+            }
         }
     }
 

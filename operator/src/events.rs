@@ -15,7 +15,7 @@ use kube::{
 };
 use nixl_transfer_crds::{condition::shortened, names};
 
-use crate::plan::Note;
+use crate::{leader::fence::Fence, plan::Note};
 
 /// How long an event may take.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -24,16 +24,20 @@ const WITHIN: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Events {
     client: Client,
+    fence: Fence,
 }
 
 impl Events {
-    /// A publisher in the operator's name.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// A publisher in the operator's name, as long as the fence lets it.
+    pub fn new(client: Client, fence: Fence) -> Self {
+        Self { client, fence }
     }
 
     /// Publishes one event about the job.
     pub async fn publish(&self, job: &ObjectReference, note: &Note) {
+        if !self.fence.may_write() {
+            return;
+        }
         let event = event(job, note, Timestamp::now());
         let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);

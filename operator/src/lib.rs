@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod events;
 pub mod fold;
+pub mod leader;
 pub mod memory;
 pub mod metrics;
 pub mod observe;

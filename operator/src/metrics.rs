@@ -1,8 +1,8 @@
 //! The operator's metrics. Labels are namespaces, phases, reasons and kinds; names of jobs only on gauges of jobs that run.
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 /// All metrics of one operator, in a registry of its own: several operators can live in one process.
@@ -25,6 +25,8 @@ pub struct Metrics {
     pub errors: IntCounterVec,
     /// Successful writes by kind and verb.
     pub writes: IntCounterVec,
+    /// 1 on the operator that writes.
+    pub leader: IntGauge,
     /// Agents by whether they take transfers.
     pub agents: IntGaugeVec,
     /// Seconds that the API server's answers to writes took.
@@ -73,6 +75,10 @@ impl Metrics {
                 opts("api_writes_total", "Successful API writes."),
                 &["kind", "verb"],
             )?,
+            leader: IntGauge::with_opts(opts(
+                "operator_leader",
+                "1 on the operator that writes, 0 on one that stands by.",
+            ))?,
             agents: IntGaugeVec::new(opts("agents", "Agents by whether they take transfers."), &["ready"])?,
             write_seconds: Histogram::with_opts(histogram(
                 "operator_api_write_duration_seconds",
@@ -84,7 +90,7 @@ impl Metrics {
         };
         let build = IntGaugeVec::new(opts("build_info", "Version of this program."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let all: [Box<dyn prometheus::core::Collector>; 11] = [
+        let all: [Box<dyn prometheus::core::Collector>; 12] = [
             Box::new(build),
             Box::new(metrics.jobs.clone()),
             Box::new(metrics.jobs_total.clone()),
@@ -94,6 +100,7 @@ impl Metrics {
             Box::new(metrics.reconcile.clone()),
             Box::new(metrics.errors.clone()),
             Box::new(metrics.writes.clone()),
+            Box::new(metrics.leader.clone()),
             Box::new(metrics.agents.clone()),
             Box::new(metrics.write_seconds.clone()),
         ];

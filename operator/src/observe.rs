@@ -60,6 +60,28 @@ pub fn start(
     watches.start(Api::<Lease>::namespaced(client(), namespace), Observation::Lease, |_| {}, Watched::Leases);
 }
 
+/// Reads jobs and tasks, which are what operators write, as they are now. For one that has begun to lead: its watches may
+/// not have brought yet what the one before it wrote last. False when the operator stops.
+pub async fn catch_up(client: &Client, messages: &mpsc::Sender<Message>, health: &Arc<Health>) -> bool {
+    let (client, messages, health) = (|| client.clone(), || messages.clone(), || health.clone());
+    let jobs = Sink::<TransferJob> {
+        messages: messages(),
+        health: health(),
+        watched: Watched::Jobs,
+        kind: Observation::Job,
+        lighten: lighten_job,
+    };
+    let tasks = Sink::<TransferTask> {
+        messages: messages(),
+        health: health(),
+        watched: Watched::Tasks,
+        kind: Observation::Task,
+        lighten: lighten_task,
+    };
+    follow::list_now(Api::all(client()), Watched::Jobs.name(), jobs).await
+        && follow::list_now(Api::all(client()), Watched::Tasks.name(), tasks).await
+}
+
 struct Watches<'a> {
     tasks: &'a mut JoinSet<()>,
     messages: &'a mpsc::Sender<Message>,

@@ -1,23 +1,24 @@
 //! Puts an operator together and runs it until it is told to stop. Several can live in one process.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use kube::{
-    Client,
+    Api, Client,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
 };
 
 use crate::{
     apply::writer::Writer,
     config::Config,
-    control::Control,
+    control::{Control, Message},
     events::Events,
+    leader::{Timing, decide::Loss, elect::Candidate, fence::Fence},
     metrics::Metrics,
     observe,
     serve::{self, Health},
@@ -66,15 +67,85 @@ pub async fn run(
     });
     let server = tokio::spawn(server);
 
+    let timing = Timing::of(Duration::from_secs(config.leader_lease_seconds));
+    let fence = if config.leader_elect { Fence::closed(timing.deadline) } else { Fence::open() };
+    let exit_after = config.exit_after_writes;
     let writer =
-        Writer::new(client.clone(), config.writers.into(), metrics.clone(), config.exit_after_writes);
-    let control = Control::new(writer, Events::new(client), metrics, health, config, sender);
-    control.run(receiver, shutdown).await;
+        Writer::new(client.clone(), config.writers.into(), fence.clone(), metrics.clone(), exit_after);
+    let events = Events::new(client.clone(), fence.clone());
+    let control = Control::new(writer, events, metrics.clone(), health.clone(), config, sender.clone());
+
+    let lost = if config.leader_elect {
+        let leases = Api::namespaced(client.clone(), &config.namespace);
+        let candidate = Candidate::new(leases, identity(config), timing, fence, metrics);
+        let (release, released) = oneshot::channel();
+        // A task of its own: planning must not keep it from renewing.
+        let mut leading = JoinSet::new();
+        let linger = Duration::from_secs(config.linger_when_lost_seconds);
+        leading.spawn(async move {
+            let ended = lead(candidate, released, client, sender, health).await;
+            if ended.is_err() {
+                tokio::time::sleep(linger).await; // none but in a test
+            }
+            ended
+        });
+        tokio::select! {
+            finished = control.run(receiver, shutdown) => {
+                // An error means that it has ended, which the next line finds.
+                let _ = release.send(finished);
+                leading.join_next().await
+            }
+            // What is under way ends with `control`, at once: what was not sent yet never is.
+            ended = leading.join_next() => ended,
+        }
+    } else {
+        metrics.leader.set(1);
+        control.run(receiver, shutdown).await;
+        None
+    };
 
     watches.shutdown().await;
     drop(stop);
-    match tokio::time::timeout(std::time::Duration::from_secs(5), server).await {
+    let served = tokio::time::timeout(Duration::from_secs(5), server).await;
+    if let Some(ended) = lost {
+        let ended = ended.context("the leader election ended unexpectedly")?;
+        ended.map_err(|loss| anyhow::anyhow!("this operator has lost the Lease: {loss}"))?;
+    }
+    match served {
         Ok(ended) => ended.context("the HTTP server ended unexpectedly")?.context("HTTP server"),
         Err(_) => Ok(()),
     }
+}
+
+/// Waits until this operator leads, has everything read again and planning begin, and renews the Lease until the end.
+async fn lead(
+    candidate: Candidate,
+    release: oneshot::Receiver<bool>,
+    client: Client,
+    messages: mpsc::Sender<Message>,
+    health: Arc<Health>,
+) -> Result<(), Loss> {
+    let (acquired, leads) = oneshot::channel();
+    let candidacy = candidate.run(acquired, release);
+    tokio::pin!(candidacy);
+    let begin = async {
+        // An error means that it ended without ever having led.
+        if leads.await.is_ok() && observe::catch_up(&client, &messages, &health).await {
+            // The receiver is gone only when the operator stops.
+            let _ = messages.send(Message::Leading).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        ended = &mut candidacy => return ended,
+        () = begin => {}
+    }
+    candidacy.await
+}
+
+/// A name that no other operator has, nor this one at its next start.
+fn identity(config: &Config) -> String {
+    let name = config.identity.clone().filter(|name| !name.is_empty());
+    let name = name.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    format!("{name}_{}", uuid::Uuid::new_v4())
 }

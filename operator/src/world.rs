@@ -244,6 +244,12 @@ impl World {
         }
     }
 
+    /// Counts every job as changed, and every one of which there are only tasks.
+    pub fn touch_all(&mut self) {
+        self.dirty.extend(self.jobs.identities().map(|(uid, ..)| uid.to_string()));
+        self.dirty.extend(self.tasks_of.keys().cloned());
+    }
+
     /// Jobs, by UID, that have changed or whose surroundings have, since the last call.
     pub fn take_dirty(&mut self) -> HashSet<String> {
         std::mem::take(&mut self.dirty)

@@ -31,6 +31,7 @@ pub struct Setup {
     operator_arguments: Vec<String>,
     controller_manager: bool,
     start_operator: bool,
+    audit: bool,
 }
 
 impl Setup {
@@ -52,6 +53,7 @@ impl Setup {
             operator_arguments: vec!["--backoff-base-seconds=1".into()],
             controller_manager: false,
             start_operator: true,
+            audit: false,
         }
     }
 
@@ -104,6 +106,12 @@ impl Setup {
         self
     }
 
+    /// Keeps a record of every change, see `ControlPlane::audited`.
+    pub fn audited(mut self) -> Self {
+        self.audit = true;
+        self
+    }
+
     /// Leaves the operator to the test.
     pub fn without_operator(mut self) -> Self {
         self.start_operator = false;
@@ -117,6 +125,7 @@ impl Setup {
         let dir = ClusterDir::create(&parent, "cluster")?;
         let mut options = ControlPlaneOptions::new(Assets::find()?);
         options.controller_manager = self.controller_manager;
+        options.audit = self.audit;
         options.address = self.control_address.unwrap_or(options.address);
         for (name, labels) in &self.nodes {
             options = options.node(name, labels);
@@ -191,6 +200,11 @@ impl Cluster {
     /// The operator, to kill or restart it.
     pub fn operator_mut(&mut self) -> &mut Operator {
         self.operator.as_mut().expect("the test started an operator")
+    }
+
+    /// An operator beside that of the cluster; it need not be ready yet.
+    pub fn another_operator(&self, options: OperatorOptions) -> Result<Operator> {
+        Operator::start(&self.dir, &self.plane, options)
     }
 
     /// Starts an operator; it need not become ready.

@@ -1,5 +1,5 @@
 //! `cargo xtask endure`: the tests that take minutes, those that are marked `ignored`: many cycles that must leave nothing
-//! behind.
+//! behind, and many bytes that must not need more memory.
 
 use anyhow::Result;
 

@@ -110,20 +110,27 @@ impl Hop {
         let found =
             updates.wait_for(|task| task.as_ref().is_some_and(|task| order::peer(task, side).is_some()));
         let within = self.pending() + PEER_GRACE;
-        match tokio::time::timeout(within, found).await {
-            Ok(Ok(task)) => {
-                let peer = task.as_ref().and_then(|task| order::peer(task, side));
-                peer.ok_or_else(|| Failure::new(Reason::PeerLost, "the other side withdrew its metadata"))
-            }
-            Ok(Err(_)) => Err(Failure::new(Reason::PeerLost, "the task is gone")),
-            Err(_) => Err(Failure::new(
-                Reason::PeerLost,
-                format!(
+        let found = match tokio::time::timeout(within, found).await {
+            Ok(Ok(task)) => task.as_ref().and_then(|task| order::peer(task, side)),
+            Ok(Err(_)) => return Err(Failure::new(Reason::PeerLost, "the task is gone")),
+            Err(_) => {
+                let message = format!(
                     "the other side has published no metadata for {} s; look at its node",
                     within.as_secs()
-                ),
-            )),
-        }
+                );
+                return Err(Failure::new(Reason::PeerLost, message));
+            }
+        };
+        let withdrawn = || Failure::new(Reason::PeerLost, "the other side withdrew its metadata");
+        let (metadata, worker) = found.ok_or_else(withdrawn)?;
+        Ok((self.context.sealing.open(&self.task, side, metadata).await?, worker))
+    }
+
+    /// What our worker wants published, for nobody but the other side.
+    pub async fn sealed(&self, side: Side, metadata: String) -> Result<String, Failure> {
+        let within = self.pending() + PEER_GRACE;
+        let within = i64::try_from(within.as_secs()).unwrap_or(i64::MAX / 2);
+        super::metadata::bounded(self.context.sealing.seal(&self.task, side, metadata, within).await?)
     }
 
     /// Whether the target's agent has said that it has everything, committed and verified.

@@ -51,6 +51,8 @@ pub struct Inventory {
     pub nixl: watch::Receiver<Option<NixlFacts>>,
     /// Memory that regions may take.
     pub memory: Budgets,
+    /// This agent's key.
+    pub public_key: String,
     /// Whether the agent may commit.
     pub fence: Fence,
     /// Counters.
@@ -101,6 +103,7 @@ impl Inventory {
             missing: &self.missing,
             nixl: nixl.as_ref(),
             memory: &self.memory,
+            public_key: &self.public_key,
             fenced: !self.fence.may_commit(),
             ending,
         };

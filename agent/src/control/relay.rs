@@ -61,6 +61,7 @@ async fn phases(
         .insert(offer.map_err(|_| late("this node was not ready to receive its own copy", hop.pending()))??);
     *worker = Some(offer.name.clone());
     let metadata = events::prepared(&mut offer.events).await?;
+    let metadata = hop.sealed(Side::Source, metadata).await?;
     report.set(source::prepared(metadata, &offer.name, false));
     let ready_within = READY_WITHIN.min(Duration::from_secs(hop.stream()?.progress_seconds.max(1)) / 3);
     let (metadata, peer) = tokio::select! {

@@ -125,6 +125,7 @@ async fn phases(
     let supply = supplied.insert(supply.await?);
     let taken_away = supply.ended();
     let metadata = events::prepared(&mut seat.events).await?;
+    let metadata = hop.sealed(Side::Source, metadata).await?;
     report.set(prepared(metadata, seat.worker(), is_staged(supply)));
 
     // A worker that dies meanwhile is told at once, not when the other side is ready.

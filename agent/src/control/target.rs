@@ -194,6 +194,7 @@ async fn transfer(
     worker.sender().send(open, Vec::new()).await?;
     let metadata = events::prepared(&mut worker.events).await?;
     hop.context.metrics.stage("prepare", since.elapsed());
+    let metadata = hop.sealed(Side::Target, metadata).await?;
     half.state = SideState::Prepared;
     half.rdma_metadata = Some(metadata);
     half.operation = Some(Operation { kind: OperationKind::Writable, status: OperationState::Initialized });

@@ -9,7 +9,7 @@ use std::{
 use k8s_openapi::api::coordination::v1::Lease;
 
 use super::{Change, Clock, LEASE_GONE};
-use crate::cluster::Liveness;
+use crate::{cluster::Liveness, leader};
 
 #[derive(Debug)]
 struct Seen {
@@ -55,7 +55,7 @@ impl Leases {
     }
 
     fn put(&mut self, lease: &Lease, clock: Clock, new: bool) {
-        let Some(node) = lease.metadata.name.clone() else { return };
+        let Some(node) = lease.metadata.name.clone().filter(|name| name != leader::LEASE) else { return };
         let version = lease.metadata.resource_version.clone().unwrap_or_default();
         match self.seen.get_mut(&node) {
             Some(seen) if seen.version == version => {}

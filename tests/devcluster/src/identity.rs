@@ -14,7 +14,9 @@ use crate::cluster_dir::random_hex;
 pub const ADMIN: &str = "admin";
 /// The operator's user.
 pub const OPERATOR: &str = "nixl-transfer:operator";
-/// The operator's group: what RBAC binds.
+/// The user of a second operator, so that the API server's audit tells the two apart.
+pub const SECOND_OPERATOR: &str = "nixl-transfer:operator-2";
+/// The operators' group: what RBAC binds.
 pub const OPERATOR_GROUP: &str = "nixl-transfer:operators";
 /// The group of all agents: what RBAC binds.
 pub const AGENT_GROUP: &str = "nixl-transfer:agents";
@@ -31,9 +33,10 @@ pub(crate) struct Identity {
     token: String,
 }
 
-/// Admin, operator and one agent per node, each with a fresh token.
+/// Admin, two operators and one agent per node, each with a fresh token.
 pub(crate) fn identities(nodes: &[String]) -> Result<Vec<Identity>> {
-    let mut users = vec![(ADMIN.to_owned(), "system:masters"), (OPERATOR.to_owned(), OPERATOR_GROUP)];
+    let mut users = vec![(ADMIN.to_owned(), "system:masters")];
+    users.extend([OPERATOR, SECOND_OPERATOR].map(|user| (user.to_owned(), OPERATOR_GROUP)));
     users.extend(nodes.iter().map(|node| (agent_user(node), AGENT_GROUP)));
     users
         .into_iter()
@@ -85,12 +88,12 @@ mod tests {
     fn each_user_has_its_own_token_and_group() {
         let ids = identities(&["node-a".into(), "node-b".into()]).unwrap();
         let text = token_file(&ids);
-        assert_eq!(text.lines().count(), 4);
-        assert!(text.lines().nth(3).unwrap().ends_with(",\"nixl-transfer:agents\""));
+        assert_eq!(text.lines().count(), 5);
+        assert!(text.lines().nth(4).unwrap().ends_with(",\"nixl-transfer:agents\""));
         let mut tokens: Vec<&str> = ids.iter().map(|id| id.token.as_str()).collect();
         tokens.sort_unstable();
         tokens.dedup();
-        assert_eq!((tokens.len(), tokens[0].len()), (4, 48));
+        assert_eq!((tokens.len(), tokens[0].len()), (5, 48));
     }
 
     #[test]

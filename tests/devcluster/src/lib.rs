@@ -23,7 +23,7 @@ pub use agent::{Agent, AgentOptions, Volume};
 pub use cluster_dir::ClusterDir;
 pub use control_plane::{ControlPlane, ControlPlaneOptions, EtcdSync, Manifests};
 pub use http::http_get;
-pub use identity::{ADMIN, AGENT_GROUP, OPERATOR, OPERATOR_GROUP, agent_user};
+pub use identity::{ADMIN, AGENT_GROUP, OPERATOR, OPERATOR_GROUP, SECOND_OPERATOR, agent_user};
 pub use kept::KeptCluster;
 pub use kubectl::Kubectl;
 pub use operator::{Operator, OperatorOptions};

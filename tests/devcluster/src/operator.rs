@@ -24,6 +24,8 @@ pub struct OperatorOptions {
     pub environment: Vec<(String, String)>,
     /// Distinguishes several operators of one cluster.
     pub name: String,
+    /// Whose kubeconfig it uses.
+    pub user: &'static str,
     pub ready_within: Duration,
 }
 
@@ -34,6 +36,7 @@ impl OperatorOptions {
             extra_arguments: Vec::new(),
             environment: Vec::new(),
             name: "operator".to_owned(),
+            user: OPERATOR,
             ready_within: Duration::from_secs(20),
         }
     }
@@ -58,7 +61,7 @@ impl Operator {
         let mut arguments = vec![
             "run".into(),
             "--kubeconfig".into(),
-            plane.kubeconfig(OPERATOR).into_os_string(),
+            plane.kubeconfig(options.user).into_os_string(),
             "--namespace".into(),
             SYSTEM_NAMESPACE.into(),
             "--listen".into(),

@@ -52,6 +52,7 @@ fn assert_bounded(what: &str, peak: u64) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: `cargo xtask endure` runs it"]
 async fn a_workers_memory_is_bounded_whatever_is_moved() -> Result<()> {
     let nodes = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
     let cluster = Setup::nodes(&nodes).start().await?;

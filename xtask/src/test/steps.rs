@@ -77,7 +77,7 @@ pub fn cargo_test(arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> 
     command.env("NIXL_TRANSFER_BIN_DIR", paths::binaries());
     // More than the cores: many tests wait for deadlines, leases and restarts most of the time.
     if std::env::var_os("RUST_TEST_THREADS").is_none() {
-        command.env("RUST_TEST_THREADS", "4");
+        command.env("RUST_TEST_THREADS", "5");
     }
     // Errors of tests name what is wrong; where they were made is of no use.
     command.env("RUST_LIB_BACKTRACE", "0");

@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub nixl: Option<&'a NixlFacts>,
     /// Memory that regions may take.
     pub memory: &'a region::Budgets,
+    /// This agent's key.
+    pub public_key: &'a str,
     /// Whether the Lease is too old.
     pub fenced: bool,
     /// Whether the agent ends.
@@ -54,6 +56,7 @@ impl Facts<'_> {
             instance: self.instance.to_owned(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             nixl_version,
+            public_key: self.public_key.to_owned(),
             backends,
             gpus: self.seen.devices.gpus.iter().map(|gpu| self.gpu(gpu)).collect(),
             nics: self.seen.devices.nics.clone(),
@@ -174,6 +177,7 @@ volumes: []
             missing,
             nixl,
             memory: &region::Budgets::new(1 << 20, 7),
+            public_key: "k",
             fenced,
             ending: false,
         };

@@ -23,7 +23,13 @@ pub(super) struct Programs {
     sync: EtcdSync,
     tie: Tie,
     address: IpAddr,
+    audit: bool,
 }
+
+/// The metadata of each request that would change one of our objects or tell of it, when it has been answered.
+const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
+  {"level": "Metadata", "verbs": ["create", "update", "patch", "delete"], "resources": [{"group": "nixl-transfer.io"}, {"group": "events.k8s.io"}]},
+  {"level": "None"}]}"#;
 
 impl Programs {
     pub(super) fn new(directory: &Path, options: &ControlPlaneOptions) -> Result<Self> {
@@ -34,6 +40,7 @@ impl Programs {
             sync: options.etcd_sync,
             tie: options.tie,
             address: options.address,
+            audit: options.audit,
         };
         let socket = programs.etcd_socket();
         let length = socket.as_os_str().len();
@@ -43,6 +50,9 @@ impl Programs {
             socket.display()
         );
         private_dir(&programs.etcd_data)?;
+        if programs.audit {
+            std::fs::write(programs.audit_policy(), AUDIT_POLICY)?;
+        }
         Ok(programs)
     }
 
@@ -60,6 +70,14 @@ impl Programs {
 
     fn key(&self) -> PathBuf {
         self.directory.join("certificates/apiserver.key")
+    }
+
+    fn audit_policy(&self) -> PathBuf {
+        self.directory.join("audit-policy.json")
+    }
+
+    pub(super) fn audit_log(&self) -> PathBuf {
+        self.directory.join("audit.log")
     }
 
     fn etcd_socket(&self) -> PathBuf {
@@ -87,7 +105,7 @@ impl Programs {
     /// The serving key, which the API server makes itself before it reads its flags' files, also signs service-account tokens.
     pub(super) fn api_server(&self, port: u16) -> Launch {
         let certificates = self.directory.join("certificates");
-        let arguments = vec![
+        let mut arguments = vec![
             format!("--etcd-servers=unix://{}", self.etcd_socket().display()).into(),
             flag("cert-dir", &certificates),
             format!("--secure-port={port}").into(),
@@ -102,6 +120,10 @@ impl Programs {
             flag("token-auth-file", &self.tokens()),
             "--allow-privileged".into(),
         ];
+        if self.audit {
+            arguments.push(flag("audit-policy-file", &self.audit_policy()));
+            arguments.push(flag("audit-log-path", &self.audit_log()));
+        }
         let mut launch = self.launch("kube-apiserver", &self.assets.kube_apiserver, arguments);
         // Its first seconds are half of its work here, and a sixth of that is collecting garbage.
         launch.environment.push(("GOGC".into(), "400".into()));
