@@ -2,7 +2,7 @@
 
 pub mod compare;
 pub mod dataset;
-mod jobs;
+pub mod jobs;
 mod report;
 mod start;
 mod watch;
@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn move_and_compare(running: &Running) -> Result<Vec<Job>> {
     let files: Vec<PathBuf> = EXAMPLES.iter().map(|path| paths::root().join(path)).collect();
     let applied = Instant::now();
-    let expected = jobs::apply(&running.plane, &files)?;
+    let expected = jobs::apply(running.plane.admin(), &files)?;
     let jobs = watch::until_ended(running, &expected, applied)?;
     let failed: Vec<&Job> = jobs.iter().filter(|job| !job.is_complete()).collect();
     if !failed.is_empty() {

@@ -51,6 +51,7 @@ pub fn run() -> Result<ExitCode> {
             .map_or(Finding::Gettable("cargo xtask tools"), |path| Finding::Good(path.display().to_string()));
         table.push((name, finding));
     }
+    table.push(("real cluster", cluster()));
     table.push(("memlock limit", memlock()));
     table.push(("free in /dev/shm", space(Path::new("/dev/shm"), 1 << 30)));
     table.push(("free in temporary files", space(&std::env::temp_dir(), 4 << 30)));
@@ -136,6 +137,13 @@ fn compiler() -> Finding {
     match probe.stdout(Stdio::null()).stderr(Stdio::null()).status() {
         Ok(status) if status.success() => Finding::Good(found),
         _ => Finding::Missing(format!("{found} does not compile C++20"), REMEDY),
+    }
+}
+
+fn cluster() -> Finding {
+    match crate::cluster::possible() {
+        Ok(()) => Finding::Good("cargo xtask cluster".to_owned()),
+        Err(problem) => Finding::Poor(format!("{problem:#}"), "only `cargo xtask cluster` wants it"),
     }
 }
 

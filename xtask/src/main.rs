@@ -1,12 +1,14 @@
-//! The developer's commands: `cargo xtask demo`, `test`, `sanitize`, `endure`, `tools`, `bench`, `figures`, `doctor`. Reads the
-//! command line; the work is in the modules.
+//! The developer's commands: `cargo xtask demo`, `test`, `sanitize`, `endure`, `tools`, `bench`, `figures`, `cluster`,
+//! `image`, `doctor`. Reads the command line; the work is in the modules.
 
 mod bench;
+mod cluster;
 mod demo;
 mod doctor;
 mod endure;
 mod exec;
 mod figures;
+mod image;
 mod interrupt;
 mod paths;
 mod progress;
@@ -44,6 +46,11 @@ enum Command {
     Bench(bench::Arguments),
     /// Measures what jobs cost in API writes and memory, or the operations of nixl-connect beside Dynamo's; prints it.
     Figures(figures::Arguments),
+    /// A real Kubernetes cluster of several nodes on this machine, without Docker. Needs root.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
+    /// Writes the files of a container image: what stands in it is decided here, for every way to build it.
+    Image(image::Arguments),
     /// Says what is missing on this machine, and how to get it.
     Doctor,
 }
@@ -69,6 +76,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Tools => tools::run().map(|()| ExitCode::SUCCESS),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Figures(arguments) => figures::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Cluster(command) => cluster::run(&command).map(|()| ExitCode::SUCCESS),
+        Command::Image(arguments) => image::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Doctor => doctor::run(),
     }
 }

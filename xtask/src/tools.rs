@@ -3,6 +3,7 @@
 //! Each tool is a directory of the cache, complete when it exists; `.tools` in the checkout links to them.
 
 mod cache;
+mod debian;
 mod go;
 mod host_python;
 mod links;
@@ -28,6 +29,9 @@ pub const DYNAMO_VERSION: &str = "1.6.1";
 pub const LIBCLANG_VERSION: &str = "18.1.1";
 pub const ETCD_VERSION: &str = "3.6.16";
 pub const KUBERNETES_VERSION: &str = "1.36.3";
+pub const CONTAINERD_VERSION: &str = "2.2.1";
+pub const CNI_VERSION: &str = "1.9.0";
+pub const HELM_VERSION: &str = "4.3.1";
 
 /// The user's own control plane, by the ecosystem's name for it.
 pub const KUBEBUILDER_ASSETS: &str = "KUBEBUILDER_ASSETS";
@@ -35,10 +39,14 @@ pub const KUBEBUILDER_ASSETS: &str = "KUBEBUILDER_ASSETS";
 /// How much is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
+    /// Enough to compile, and for an image.
+    Build,
     /// Enough for the demo.
     Demo,
     /// And kube-controller-manager, for tests of namespace deletion, and the Python peers.
     Everything,
+    /// And what the nodes of a real cluster run.
+    Cluster,
 }
 
 /// Makes sure that everything wanted is there, and linked. Says nothing when it all is.
@@ -53,7 +61,7 @@ pub fn ensure(wanted: Wanted) -> Result<()> {
             "  {KUBEBUILDER_ASSETS} is set, but has not all of etcd, kube-apiserver and kubectl: not used"
         );
     }
-    for program in go::PROGRAMS {
+    for program in go::PROGRAMS.iter().filter(|_| wanted != Wanted::Build) {
         let optional = program.name == "kube-controller-manager";
         let path = match &own {
             Some(directory) if !optional => directory.join(program.name),
@@ -61,6 +69,14 @@ pub fn ensure(wanted: Wanted) -> Result<()> {
             _ => go::ensure(&cache, program)?,
         };
         programs.push(path);
+    }
+    if wanted == Wanted::Cluster {
+        for program in go::CLUSTER_PROGRAMS {
+            programs.push(go::ensure(&cache, program)?);
+        }
+        for program in debian::PROGRAMS {
+            programs.push(debian::ensure(&cache, program)?);
+        }
     }
     links::link(&paths::tools(), &nixl, &libclang, &programs)?;
     if wanted == Wanted::Everything {
@@ -122,6 +138,10 @@ mod tests {
         let read = |path: &str| std::fs::read_to_string(tools.join(path)).unwrap();
         assert!(read("etcd/go.mod").contains(&format!("go.etcd.io/etcd/server/v3 v{ETCD_VERSION}\n")));
         assert!(read("kubernetes/go.mod").contains(&format!("k8s.io/kubernetes v{KUBERNETES_VERSION}\n")));
+        let containerd = format!("github.com/containerd/containerd/v2 v{CONTAINERD_VERSION}\n");
+        assert!(read("containerd/go.mod").contains(&containerd));
+        assert!(read("helm/go.mod").contains(&format!("helm.sh/helm/v4 v{HELM_VERSION}\n")));
+        assert!(read("cni/go.mod").contains(&format!("containernetworking/plugins v{CNI_VERSION}\n")));
         let wheels = read("wheels.txt");
         assert!(wheels.contains(&format!("\nnixl-cu12=={NIXL_VERSION} ")));
         assert!(wheels.contains(&format!("\nlibclang=={LIBCLANG_VERSION} ")));

@@ -15,7 +15,7 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    pub(crate) fn new(program: &Path, kubeconfig: &Path, cache: &Path) -> Self {
+    pub fn new(program: &Path, kubeconfig: &Path, cache: &Path) -> Self {
         Self { program: program.into(), kubeconfig: kubeconfig.into(), cache: cache.into() }
     }
 

@@ -29,7 +29,7 @@ pub use kubectl::Kubectl;
 pub use operator::{Operator, OperatorOptions};
 pub use ports::free_port;
 pub use process::{Launch, Process};
-pub use process_table::{ProcessInfo, descendants};
+pub use process_table::{ProcessInfo, descendants, look_up as process};
 pub use spawn::Tie;
 pub use tool_paths::{Assets, NixlPaths, binary};
 

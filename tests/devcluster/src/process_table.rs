@@ -20,7 +20,7 @@ pub struct ProcessInfo {
 }
 
 /// The process `pid`, when it exists.
-pub(crate) fn look_up(pid: i32) -> Option<ProcessInfo> {
+pub fn look_up(pid: i32) -> Option<ProcessInfo> {
     let directory = Path::new("/proc").join(pid.to_string());
     let mut info = parse_stat(&fs::read_to_string(directory.join("stat")).ok()?)?;
     let arguments = fs::read(directory.join("cmdline")).unwrap_or_default();

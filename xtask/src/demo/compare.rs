@@ -15,9 +15,9 @@ use crate::progress::Step;
 
 /// One source and one copy, on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Pair {
-    source: PathBuf,
-    copy: PathBuf,
+pub struct Pair {
+    pub source: PathBuf,
+    pub copy: PathBuf,
 }
 
 pub fn every_byte(running: &Running, jobs: &[Job]) -> Result<()> {
@@ -58,7 +58,7 @@ pub fn every_byte(running: &Running, jobs: &[Job]) -> Result<()> {
 }
 
 /// Where the job's source and each of its copies are, from spec and status.
-fn pairs(job: &Value, volume: impl Fn(&str, &str) -> Result<PathBuf>) -> Result<Vec<Pair>> {
+pub fn pairs(job: &Value, volume: impl Fn(&str, &str) -> Result<PathBuf>) -> Result<Vec<Pair>> {
     let place = |node: &Value, endpoint: &Value| {
         let node = node.as_str().context("the status names no node")?;
         let name = endpoint["name"].as_str().context("the endpoint names no volume")?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use devcluster::ControlPlane;
+use devcluster::Kubectl;
 use serde_json::Value;
 
 /// Namespace and name.
@@ -21,10 +21,10 @@ pub struct Job {
 }
 
 /// Applies the manifests with kubectl; returns the TransferJobs among them.
-pub fn apply(plane: &ControlPlane, files: &[PathBuf]) -> Result<Vec<Key>> {
+pub fn apply(kubectl: &Kubectl, files: &[PathBuf]) -> Result<Vec<Key>> {
     let mut arguments = vec!["apply".to_owned(), "--output=json".to_owned()];
     arguments.extend(files.iter().map(|file| format!("--filename={}", file.display())));
-    let text = plane.kubectl(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let text = kubectl.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
     let list: Value = serde_json::from_str(&text).context("kubectl apply wrote no JSON")?;
     let items = list["items"].as_array().map(Vec::as_slice).unwrap_or(std::slice::from_ref(&list));
     let jobs: Vec<Key> = items.iter().filter(|item| item["kind"] == "TransferJob").filter_map(key).collect();

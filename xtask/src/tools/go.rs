@@ -1,12 +1,12 @@
-//! etcd and Kubernetes' programs, built by Go from the pinned modules in `xtask/tools`. Needs Go and, the first time, its
-//! module proxy.
+//! etcd, Kubernetes' programs and what a node needs beside them, built by Go from the pinned modules in `xtask/tools`. Needs
+//! Go and, the first time, its module proxy.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{ETCD_VERSION, KUBERNETES_VERSION, cache};
+use super::{CNI_VERSION, CONTAINERD_VERSION, ETCD_VERSION, HELM_VERSION, KUBERNETES_VERSION, cache};
 use crate::exec;
 use crate::paths;
 use crate::progress::Step;
@@ -17,12 +17,24 @@ pub struct Program {
     /// The directory below `xtask/tools`.
     module: &'static str,
     package: &'static str,
+    /// Go's build tags.
+    tags: &'static str,
     /// Its share of a cold build on two cores, to say how long it may take.
     minutes: &'static str,
 }
 
 const fn kubernetes(name: &'static str, package: &'static str, minutes: &'static str) -> Program {
-    Program { name, version: KUBERNETES_VERSION, module: "kubernetes", package, minutes }
+    Program { name, version: KUBERNETES_VERSION, module: "kubernetes", package, tags: "", minutes }
+}
+
+/// Drivers for file systems that nobody makes for a test are left out: they need C libraries.
+const fn containerd(name: &'static str, package: &'static str, minutes: &'static str) -> Program {
+    let tags = "no_btrfs no_devmapper";
+    Program { name, version: CONTAINERD_VERSION, module: "containerd", package, tags, minutes }
+}
+
+const fn cni(name: &'static str, package: &'static str) -> Program {
+    Program { name, version: CNI_VERSION, module: "cni", package, tags: "", minutes: "some seconds" }
 }
 
 pub const PROGRAMS: &[Program] = &[
@@ -31,11 +43,46 @@ pub const PROGRAMS: &[Program] = &[
         version: ETCD_VERSION,
         module: "etcd",
         package: "go.etcd.io/etcd/server/v3",
+        tags: "",
         minutes: "half a minute",
     },
     kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", "3 minutes"),
     kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl", "half a minute"),
     kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "a minute"),
+];
+
+/// What `cargo xtask cluster` needs beside those.
+pub const CLUSTER_PROGRAMS: &[Program] = &[
+    kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet", "2 minutes"),
+    kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", "half a minute"),
+    kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", "half a minute"),
+    containerd("containerd", "github.com/containerd/containerd/v2/cmd/containerd", "a minute"),
+    containerd(
+        "containerd-shim-runc-v2",
+        "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        "some seconds",
+    ),
+    containerd("ctr", "github.com/containerd/containerd/v2/cmd/ctr", "some seconds"),
+    Program {
+        name: "helm",
+        version: HELM_VERSION,
+        module: "helm",
+        package: "helm.sh/helm/v4/cmd/helm",
+        tags: "",
+        minutes: "a minute",
+    },
+    cni("bridge", "github.com/containernetworking/plugins/plugins/main/bridge"),
+    cni("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
+    cni("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),
+    cni("portmap", "github.com/containernetworking/plugins/plugins/meta/portmap"),
+    Program {
+        name: "certificates",
+        version: "1", // another number when its source changes what it makes
+        module: "certificates",
+        package: ".",
+        tags: "",
+        minutes: "some seconds",
+    },
 ];
 
 /// The cached program, when it is there.
@@ -58,7 +105,7 @@ fn build(program: &Program, place: &Path) -> Result<()> {
     let module = paths::root().join("xtask/tools").join(program.module);
 
     let mut total = 0_usize;
-    let mut list = go(&module, &["list", "-deps", program.package]);
+    let mut list = go(&module, &["list", "-deps", "-tags", program.tags, program.package]);
     exec::watched(&mut list, |line| {
         total += usize::from(line.is_some_and(|line| !line.starts_with("go: ")));
         step.tick(line.filter(|line| line.starts_with("go: ")).unwrap_or("reading modules"));
@@ -70,7 +117,8 @@ fn build(program: &Program, place: &Path) -> Result<()> {
     let mut done = 0_usize;
     let flags = link_flags(program);
     let out = place.join("bin").join(name);
-    let mut build = go(&module, &["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", &flags, "-o"]);
+    let mut build = go(&module, &["build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", &flags]);
+    build.args(["-tags", program.tags, "-o"]);
     // With -v, Go names each package that it compiles; those in its own cache are not named.
     exec::watched(build.arg(&out).arg(program.package), |line| {
         done += usize::from(line.is_some_and(|line| !line.starts_with("go: ")));

@@ -1,0 +1,66 @@
+//! `cargo xtask cluster test`: the chart as a user installs it, in a real cluster; jobs by kubectl; files compared; all of
+//! it uninstalled. On failure everything that the cluster can say is printed before it ends.
+
+mod ask;
+mod chart;
+mod report;
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use super::record::{Place, Record};
+use super::{down, images, logs, up};
+use crate::progress::seconds;
+use crate::{image, interrupt, paths};
+use chart::Chart;
+
+/// As the chart's README says.
+const NAMESPACE: &str = devcluster::SYSTEM_NAMESPACE;
+
+/// A cluster that is up is used, and left up without the chart.
+pub fn run(place: &Place, nodes: usize, chart: Option<PathBuf>) -> Result<()> {
+    let started = Instant::now();
+    let directory = chart.unwrap_or_else(|| paths::root().join("charts/nixl-transfer"));
+    ensure!(directory.join("Chart.yaml").is_file(), "there is no chart in {}", directory.display());
+    let found = up::found(place)?;
+    let record = match &found {
+        Some(record) => {
+            ensure!(
+                record.nodes > 1,
+                "a transfer needs two nodes, and one is up: `cargo xtask cluster down`"
+            );
+            eprintln!("  the cluster of {} nodes that is up is used", record.nodes);
+            images::bring(place, record, image::ALL, &up::programs(image::ALL)?)?;
+            record.clone()
+        }
+        None => up::make(place, nodes, image::ALL)?,
+    };
+    let result = phases(place, &record, &directory);
+    if result.is_err() && !interrupt::requested() {
+        report::print(place);
+        logs::keep(place);
+    }
+    if found.is_none() {
+        down::clear(place, &record)?;
+    }
+    result?;
+    println!("The chart works on {} nodes ({}).", record.nodes, seconds(started.elapsed()));
+    Ok(())
+}
+
+fn phases(place: &Place, record: &Record, directory: &Path) -> Result<()> {
+    let chart = Chart { place, directory };
+    let kubectl = up::kubectl(place);
+    chart.install()?;
+    work::agents_report(&kubectl, record.nodes)?;
+    work::logs_and_exec(&kubectl)?;
+    work::jobs(place, &kubectl)?;
+    work::memory(place, &kubectl)?;
+    work::operators_may_go(place, &kubectl)?;
+    work::agents_may_go(place, &kubectl)?;
+    chart.uninstall()?;
+    work::nothing_is_left(&kubectl)
+}
