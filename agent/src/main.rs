@@ -2,7 +2,9 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use anyhow::Context;
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use transfer_agent::{
     config::{Cli, Command, Config, LauncherArgs},
@@ -20,7 +22,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// What control and workers have in memory opens other nodes' memory: it belongs into no core file. A limit of 1 byte is the one
+/// that the kernel also heeds where core files go to a program.
+fn leave_no_core() -> anyhow::Result<()> {
+    let least = getrlimit(Resource::Core).maximum.map_or(1, |most| most.min(1));
+    setrlimit(Resource::Core, Rlimit { current: Some(least), maximum: Some(least) })
+        .context("the limit of core files")
+}
+
 fn act() -> anyhow::Result<()> {
+    leave_no_core()?;
     match Cli::parse().command {
         Command::Control { config, node_name, log } => {
             logging::start(&log)?;

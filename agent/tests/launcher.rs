@@ -112,6 +112,9 @@ fn a_worker_gets_one_socket_and_nothing_else_and_its_end_is_told() {
         .collect();
     assert_eq!(targets.iter().filter(|target| target.starts_with("socket:")).count(), 1, "{targets:?}");
     assert!(!targets.iter().any(|target| target.contains("/status")), "{targets:?}");
+    let limits = fs::read_to_string(worker.proc("limits")).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert!(core.split_whitespace().take(2).all(|limit| limit == "1" || limit == "0"), "{core}");
 
     launcher.control.send(&ToLauncher::Kill { worker: worker.name.clone() }, &[]).unwrap();
     let FromLauncher::Exited { worker: gone, status } = launcher.said() else { panic!("no end was told") };

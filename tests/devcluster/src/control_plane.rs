@@ -73,7 +73,8 @@ pub struct ControlPlaneOptions {
     pub tie: Tie,
     /// Where the API server listens, and the name that clients know it by.
     pub address: IpAddr,
-    /// Keeps a record of every change of our own kinds and every event, see [`ControlPlane::audited`].
+    /// Keeps a record of what our programs ask for, of every change of our own kinds and every event, see
+    /// [`ControlPlane::audited`].
     pub audit: bool,
     /// How long all of it may take to be ready.
     pub ready_within: Duration,
@@ -245,7 +246,7 @@ impl ControlPlane {
         self.port
     }
 
-    /// What the API server was asked to change, one JSON event of `audit.k8s.io/v1` a line; refused requests too.
+    /// What the API server was asked for, one JSON event of `audit.k8s.io/v1` a line; refused requests too.
     pub fn audited(&self) -> Result<String> {
         let log = self.programs.audit_log();
         std::fs::read_to_string(&log).with_context(|| format!("{}: is `audit` set?", log.display()))

@@ -94,7 +94,12 @@ impl Pair {
     fn requests(&self, of: usize) -> Result<usize> {
         let text = self.cluster.plane.audited()?;
         let is_its = |line: &&str| {
-            serde_json::from_str::<Value>(line).is_ok_and(|event| event["user"]["username"] == USERS[of])
+            serde_json::from_str::<Value>(line).is_ok_and(|event| {
+                let changes =
+                    ["create", "update", "patch", "delete"].iter().any(|verb| event["verb"] == *verb);
+                let is_lease = event["objectRef"]["resource"] == "leases";
+                changes && !is_lease && event["user"]["username"] == USERS[of]
+            })
         };
         Ok(text.lines().filter(is_its).count())
     }

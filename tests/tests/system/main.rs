@@ -20,6 +20,7 @@ mod refusals;
 mod region_lives;
 mod regions;
 mod resume;
+mod rights;
 mod sealed;
 mod within;
 mod workload_socket;

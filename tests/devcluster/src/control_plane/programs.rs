@@ -26,8 +26,10 @@ pub(super) struct Programs {
     audit: bool,
 }
 
-/// The metadata of each request that would change one of our objects or tell of it, when it has been answered.
+/// The metadata of each request of our programs, and of each that would change one of our objects or tell of it, when it has been
+/// answered.
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
+  {"level": "Metadata", "userGroups": ["nixl-transfer:operators", "nixl-transfer:agents"]},
   {"level": "Metadata", "verbs": ["create", "update", "patch", "delete"], "resources": [{"group": "nixl-transfer.io"}, {"group": "events.k8s.io"}]},
   {"level": "None"}]}"#;
 
