@@ -3,6 +3,7 @@
 
 mod ask;
 mod chart;
+mod disturbances;
 mod report;
 mod work;
 
@@ -61,6 +62,7 @@ fn phases(place: &Place, record: &Record, directory: &Path) -> Result<()> {
     work::memory(place, &kubectl)?;
     work::operators_may_go(place, &kubectl)?;
     work::agents_may_go(place, &kubectl)?;
+    disturbances::none_is_lost(place, &kubectl, record.nodes)?;
     chart.uninstall()?;
     work::nothing_is_left(&kubectl)
 }

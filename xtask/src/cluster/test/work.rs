@@ -183,7 +183,7 @@ fn complete(place: &Place, kubectl: &Kubectl, key: &Key) -> Result<()> {
 }
 
 /// The job, when it is Complete.
-fn ended(kubectl: &Kubectl, key: &Key, step: &mut Step) -> Result<Value> {
+pub(super) fn ended(kubectl: &Kubectl, key: &Key, step: &mut Step) -> Result<Value> {
     let (namespace, name) = key;
     let deadline = Instant::now() + JOB_ENDS_WITHIN;
     loop {
@@ -207,7 +207,7 @@ fn ended(kubectl: &Kubectl, key: &Key, step: &mut Step) -> Result<Value> {
 }
 
 /// A node's volume, on this machine.
-fn volume(place: &Place, node: &str) -> PathBuf {
+pub(super) fn volume(place: &Place, node: &str) -> PathBuf {
     let below = Path::new(VOLUME).strip_prefix("/var/lib").unwrap_or(Path::new(VOLUME));
     node::var_lib(place, node).join(below)
 }
