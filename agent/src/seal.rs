@@ -43,6 +43,17 @@ pub struct Binding<'a> {
     pub to: (&'a str, &'a str),
 }
 
+/// A text that was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// What was sealed.
+    pub text: String,
+    /// Which sealing it was: the encapsulated key, made for it alone.
+    pub once: [u8; ENCAPSULATED],
+    /// Until when it counts, in seconds since 1970.
+    pub expires: i64,
+}
+
 /// Why a text cannot be sealed or opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
@@ -101,15 +112,14 @@ impl Keys {
     ///
     /// # Errors
     /// Every [`SealError`].
-    pub fn open(&self, text: &str, key: &str, binding: &Binding<'_>, now: i64) -> Result<String, SealError> {
+    pub fn open(&self, text: &str, key: &str, binding: &Binding<'_>, now: i64) -> Result<Opened, SealError> {
         let all = text
             .strip_prefix(SEALED)
             .and_then(|text| STANDARD.decode(text).ok())
             .ok_or(SealError::Malformed)?;
         let (expiry, rest) = all.split_first_chunk::<EXPIRY>().ok_or(SealError::Malformed)?;
-        let (encapsulated, ciphertext) =
-            rest.split_first_chunk::<ENCAPSULATED>().ok_or(SealError::Malformed)?;
-        let encapsulated = Encapsulated::from_bytes(encapsulated).map_err(|_| SealError::Malformed)?;
+        let (once, ciphertext) = rest.split_first_chunk::<ENCAPSULATED>().ok_or(SealError::Malformed)?;
+        let encapsulated = Encapsulated::from_bytes(once).map_err(|_| SealError::Malformed)?;
         let mode = OpModeR::Auth(parsed(key)?);
         let opened = single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
             &mode,
@@ -124,7 +134,8 @@ impl Keys {
         if now > expires {
             return Err(SealError::Expired(expires));
         }
-        String::from_utf8(opened).map_err(|_| SealError::Malformed)
+        let text = String::from_utf8(opened).map_err(|_| SealError::Malformed)?;
+        Ok(Opened { text, once: *once, expires })
     }
 }
 
@@ -170,7 +181,8 @@ mod tests {
     fn it_opens_for_whom_it_is_and_shows_nothing() {
         let (ours, theirs) = (Keys::new(), Keys::new());
         let sealed = ours.seal(SECRET, &theirs.public(), &GOOD, 100).unwrap();
-        assert_eq!(theirs.open(&sealed, &ours.public(), &GOOD, 100).as_deref(), Ok(SECRET));
+        let opened = theirs.open(&sealed, &ours.public(), &GOOD, 100).unwrap();
+        assert_eq!((opened.text.as_str(), opened.expires), (SECRET, 100));
         assert_ne!(sealed, ours.seal(SECRET, &theirs.public(), &GOOD, 100).unwrap(), "no two are alike");
         let bytes = STANDARD.decode(&sealed[SEALED.len()..]).unwrap();
         assert!(!bytes.windows(6).any(|part| part == &SECRET.as_bytes()[..6]));

@@ -30,9 +30,9 @@ pub struct Sealing {
     client: Client,
     us: Who,
     keys: Arc<Keys>,
-    known: Mutex<HashMap<Who, Option<String>>>,
-    /// What was opened, and until when it counts: none of it opens again.
-    opened: Mutex<HashMap<String, i64>>,
+    known: Mutex<HashMap<Who, String>>,
+    /// Which texts were opened, and until when each counts: none of them opens again.
+    opened: Mutex<HashMap<[u8; 32], i64>>,
 }
 
 impl Sealing {
@@ -79,12 +79,11 @@ impl Sealing {
             self.keys.open(&text, &key, &hop.binding(false), now).map_err(|error| refused(&hop, error))?;
         let mut before = lock(&self.opened);
         before.retain(|_, until| *until >= now);
-        // What opens counts for no longer than a task waits; a day is more than that.
-        if before.insert(text, now.saturating_add(24 * 3600)).is_some() {
+        if before.insert(opened.once, opened.expires).is_some() {
             let message = format!("the metadata of node {} was used before", hop.theirs.0);
             return Err(Failure::new(Reason::MetadataRejected, message));
         }
-        Ok(opened)
+        Ok(opened.text)
     }
 
     /// The key of an agent; `None` when it has none.
@@ -93,7 +92,7 @@ impl Sealing {
             return Ok(Some(self.keys.public()));
         }
         if let Some(known) = lock(&self.known).get(who) {
-            return Ok(known.clone());
+            return Ok(Some(known.clone()));
         }
         let (node, instance) = who;
         let nodes: Api<TransferNode> = Api::all(self.client.clone());
@@ -104,19 +103,22 @@ impl Sealing {
         };
         let asked = tokio::time::timeout(ANSWERED_WITHIN, nodes.get_opt(node)).await;
         let found = asked.map_err(|_| not_told("no answer in time".into()))?;
-        // Without an object it is no agent of ours, and nobody's word is taken for a key.
+        // Tasks are made by what stands there: without it, it was deleted since. In plain nothing is said to nobody.
         let status = found.map_err(|error| not_told(error.to_string()))?.and_then(|node| node.status);
-        let Some(status) = status else { return Ok(None) };
+        let status = status.ok_or_else(|| not_told(format!("TransferNode {node} is gone")))?;
         if status.instance != *instance {
             let message = format!("the agent of node {node} was restarted since the task was made");
             return Err(Failure::new(Reason::AgentRestarted, message));
         }
+        // That there is none is not kept: it may come.
         let key = Some(status.public_key).filter(|key| !key.is_empty());
-        let mut known = lock(&self.known);
-        if known.len() >= MOST_KNOWN {
-            known.clear();
+        if let Some(key) = &key {
+            let mut known = lock(&self.known);
+            if known.len() >= MOST_KNOWN {
+                known.clear();
+            }
+            known.insert(who.clone(), key.clone());
         }
-        known.insert(who.clone(), key.clone());
         Ok(key)
     }
 }

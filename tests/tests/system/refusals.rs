@@ -259,7 +259,14 @@ async fn damaged_metadata_is_refused_before_nixl_sees_it_and_the_agent_goes_on()
     Ok(())
 }
 
+/// To an agent of an earlier version, which seals nothing.
 async fn hand_made_task(cluster: &Cluster, name: &str) -> Result<String> {
+    let elsewhere = json!({
+        "apiVersion": "nixl-transfer.io/v1alpha1", "kind": "TransferNode", "metadata": {"name": "elsewhere"}, "spec": {},
+    });
+    cluster.plane.apply_text(&elsewhere.to_string())?;
+    let patch = r#"--patch={"status":{"instance":"2","agentVersion":"0"}}"#;
+    cluster.plane.kubectl(&["patch", "tn", "elsewhere", "--type=merge", "--subresource=status", patch])?;
     let node = |name: &str| -> Result<Value> {
         Ok(serde_json::from_str(&cluster.plane.kubectl(&["get", "tn", name, "-o", "json"])?)?)
     };
