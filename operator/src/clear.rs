@@ -15,12 +15,15 @@ use nixl_transfer_crds::{
     names::{OPERATOR_MANAGER, TASK_FINALIZER},
 };
 use serde_json::json;
-use tokio::{sync::oneshot, task::JoinSet};
+use tokio::{
+    sync::oneshot,
+    task::{JoinError, JoinSet},
+};
 use tracing::{info, warn};
 
 use crate::{
     config::Clear,
-    leader::{Timing, elect::Candidate, fence::Fence},
+    leader::{Timing, decide::Loss, elect::Candidate, fence::Fence},
     metrics::Metrics,
 };
 
@@ -28,6 +31,10 @@ use crate::{
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A Lease that nobody renews lapses in a quarter of it.
 const LED_WITHIN: Duration = Duration::from_secs(60);
+/// An operator that takes part in no election may finish what it has begun for 10 s.
+const QUIET: Duration = Duration::from_secs(12);
+/// How long after the deadline the last tasks may take.
+const GIVE_UP: Duration = Duration::from_secs(30);
 /// Tasks of one answer.
 const PAGE: u32 = 500;
 
@@ -35,21 +42,30 @@ const PAGE: u32 = 500;
 /// finalizers go all the same.
 pub async fn clear(clear: &Clear, client: &Client) -> Result<()> {
     let patience = Duration::from_secs(clear.timeout_seconds);
-    stop_operators(clear, client, Instant::now() + patience).await?;
+    let quiet =
+        if stop_operators(clear, client, Instant::now() + patience).await? { QUIET } else { Duration::ZERO };
     // Whoever leads all the same, perhaps where the API server is not reached, ends when it sees that it does not any more.
     let mut leading = JoinSet::new();
     let release = lead(clear, client, &mut leading).await?;
-    let cleared = tasks(client, Instant::now() + patience).await;
-    // The candidate may have lost the Lease, and then there is nothing to let go of.
-    let _ = release.send(true);
-    if let Some(ended) = leading.join_next().await {
-        let ended = ended.context("the election ended unexpectedly")?;
-        ended.map_err(|loss| anyhow::anyhow!("the Lease was lost while tasks were cleared: {loss}"))?;
+    let lost = |ended: Option<Result<Result<(), Loss>, JoinError>>| match ended {
+        Some(Ok(Err(loss))) => {
+            bail!("the Lease was lost while tasks were cleared: {loss}; is an operator started again?")
+        }
+        Some(Err(error)) => Err(error).context("the election ended unexpectedly"),
+        Some(Ok(Ok(()))) | None => Ok(()),
+    };
+    tokio::select! {
+        cleared = tasks(client, Instant::now() + patience, quiet) => cleared?,
+        // Another operator plans from now on: nothing may be taken from it.
+        ended = leading.join_next() => return lost(ended),
     }
-    cleared
+    // An error means that it has ended, which the next line finds.
+    let _ = release.send(true);
+    lost(leading.join_next().await)
 }
 
-async fn stop_operators(clear: &Clear, client: &Client, deadline: Instant) -> Result<()> {
+/// Scales them to nothing. False when there is no such Deployment.
+async fn stop_operators(clear: &Clear, client: &Client, deadline: Instant) -> Result<bool> {
     let name = &clear.deployment;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &clear.namespace);
     let none = Patch::Merge(json!({"spec": {"replicas": 0}}));
@@ -57,20 +73,19 @@ async fn stop_operators(clear: &Clear, client: &Client, deadline: Instant) -> Re
         Ok(_) => {}
         Err(kube::Error::Api(answer)) if answer.code == 404 => {
             info!(name, "there is no such Deployment; nobody starts anything anew");
-            return Ok(());
+            return Ok(false);
         }
         Err(error) => return Err(error).context(format!("--deployment {name}: cannot be scaled to nothing")),
     }
     loop {
+        // Pods that are ending do not count: what they still write is waited for later.
         let scale = deployments.get_scale(name).await.context("the Deployment's scale")?;
         if scale.status.is_none_or(|status| status.replicas == 0) {
-            return Ok(());
+            return Ok(true);
         }
         if Instant::now() >= deadline {
-            bail!(
-                "--deployment {name}: its pods have not ended within {} s; look at them",
-                clear.timeout_seconds
-            );
+            let seconds = clear.timeout_seconds;
+            bail!("--deployment {name}: its pods have not begun to end within {seconds} s; look at it");
         }
         tokio::time::sleep(LOOK_AGAIN).await; // polls, with a deadline
     }
@@ -80,7 +95,7 @@ async fn stop_operators(clear: &Clear, client: &Client, deadline: Instant) -> Re
 async fn lead(
     clear: &Clear,
     client: &Client,
-    leading: &mut JoinSet<Result<(), crate::leader::decide::Loss>>,
+    leading: &mut JoinSet<Result<(), Loss>>,
 ) -> Result<oneshot::Sender<bool>> {
     let leases = Api::namespaced(client.clone(), &clear.namespace);
     let timing = Timing::of(Duration::from_secs(15));
@@ -95,39 +110,68 @@ async fn lead(
     }
 }
 
-async fn tasks(client: &Client, deadline: Instant) -> Result<()> {
+/// Looks until there was no task for `quiet`. What fails is tried again until some time after the deadline.
+async fn tasks(client: &Client, deadline: Instant, quiet: Duration) -> Result<()> {
+    let mut none_since = None;
     loop {
-        let late = Instant::now() >= deadline;
-        let all = list(client).await?;
-        if all.is_empty() {
-            info!("no task is left");
-            return Ok(());
-        }
-        info!(tasks = all.len(), "waiting for the agents to end them");
-        for task in &all {
-            let api = Api::<TransferTask>::namespaced(client.clone(), &task.namespace().unwrap_or_default());
-            let done = if task.metadata.deletion_timestamp.is_none() {
-                delete(&api, task).await
-            } else if late || is_over(task) {
-                if late && !is_over(task) {
-                    let (namespace, name) = (task.namespace(), task.name_any());
-                    warn!(
-                        namespace,
-                        name,
-                        "its agents have not ended it; it goes all the same, and what they keep for it stays"
-                    );
+        let is_over = Instant::now() >= deadline + GIVE_UP;
+        match look(client, Instant::now() >= deadline).await {
+            Ok(0) => {
+                if none_since.get_or_insert_with(Instant::now).elapsed() >= quiet {
+                    info!("no task is left");
+                    return Ok(());
                 }
-                release(&api, task).await
-            } else {
-                Ok(())
-            };
-            match done {
-                // Gone, or changed meanwhile: the next look finds it as it is.
-                Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {}
-                done => done.with_context(|| format!("TransferTask {}", task.name_any()))?,
+            }
+            Ok(left) if is_over => {
+                bail!(
+                    "{left} TransferTasks are still there: they have finalizers of others, or somebody makes them anew"
+                )
+            }
+            Err(error) if is_over => return Err(error),
+            Ok(left) => {
+                none_since = None;
+                info!(tasks = left, "waiting for the agents to end them");
+            }
+            Err(error) => {
+                none_since = None;
+                warn!(error = format!("{error:#}"), "will try again");
             }
         }
         tokio::time::sleep(LOOK_AGAIN).await; // polls, with a deadline
+    }
+}
+
+/// Does what can be done about each task; gives how many there were.
+async fn look(client: &Client, late: bool) -> Result<usize> {
+    let all = list(client).await?;
+    let mut failed = None;
+    for task in &all {
+        let api = Api::<TransferTask>::namespaced(client.clone(), &task.namespace().unwrap_or_default());
+        let done = if task.metadata.deletion_timestamp.is_none() {
+            delete(&api, task).await
+        } else if late || is_over(task) {
+            if !is_over(task) {
+                let (namespace, name) = (task.namespace(), task.name_any());
+                warn!(
+                    namespace,
+                    name,
+                    "its agents have not ended it; it goes all the same, and what they keep for it stays"
+                );
+            }
+            release(&api, task).await
+        } else {
+            Ok(())
+        };
+        match done {
+            // Gone, or changed meanwhile: the next look finds it as it is.
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => {}
+            Err(error) => failed = Some((task.name_any(), error)),
+            Ok(()) => {}
+        }
+    }
+    match failed {
+        Some((name, error)) => Err(error).context(format!("TransferTask {name}")),
+        None => Ok(all.len()),
     }
 }
 

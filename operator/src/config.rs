@@ -41,7 +41,8 @@ pub struct Clear {
     /// The operator's Deployment, which is scaled to nothing; none of that name is none that runs.
     #[arg(long, value_name = "NAME")]
     pub deployment: String,
-    /// How long the pods may take to end, and then the agents to end the tasks; after that their finalizers are removed.
+    /// How long the pods may take to begin their end, and then the agents to end the tasks; after that the tasks' finalizers are
+    /// removed.
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
     pub timeout_seconds: u64,
     /// Name in the Lease; a UUID of this start is added. Without it, the host's name.
