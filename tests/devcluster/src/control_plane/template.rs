@@ -56,9 +56,13 @@ impl Template {
             fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         let kept =
             private(&beside).and_then(|()| copy(data, &beside)).and_then(|()| fs::rename(&beside, &self.0));
-        let old = others.iter().filter(|other| **other != self.0 && is_old(other));
-        for gone in old.chain(kept.is_err().then_some(&beside)) {
-            let _ = fs::remove_dir_all(gone);
+        for old in others.iter().filter(|other| **other != self.0 && is_old(other)) {
+            // Out of the way first: who copies from it then finds that out.
+            let gone = beside.with_extension("old");
+            let _ = fs::rename(old, &gone).and_then(|()| fs::remove_dir_all(&gone));
+        }
+        if kept.is_err() {
+            let _ = fs::remove_dir_all(&beside);
         }
     }
 }
