@@ -186,12 +186,15 @@ pub struct MemoryConfig {
     /// The Unix socket by which pods hand memory over: in a directory of the host that is mounted into them. Without it no
     /// pod can.
     pub socket: Option<PathBuf>,
+    /// Whether pods may hand memory of GPUs over by CUDA IPC handles. A handle is a number that others may guess, and the agent
+    /// reaches every GPU: a pod that guesses one reads and writes another's memory. Only where all pods may do that anyway.
+    pub cuda_ipc: bool,
 }
 
 impl Default for MemoryConfig {
     fn default() -> Self {
         let each = Quantity::from_bytes(1 << 30);
-        Self { host: each.clone(), gpu: each, socket: None }
+        Self { host: each.clone(), gpu: each, socket: None, cuda_ipc: false }
     }
 }
 

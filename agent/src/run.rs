@@ -104,7 +104,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     if let Some(path) = &config.memory.socket {
         let listener = Listener::bind(path).with_context(|| format!("memory.socket {}", path.display()))?;
         let identity = Identity::new(client.clone(), &config.node_name);
-        tasks.spawn(listener.serve(identity, desk, gpus, config.node_name.clone(), stopped.clone()));
+        tasks.spawn(listener.serve(
+            identity,
+            desk,
+            (gpus, config.memory.cuda_ipc),
+            config.node_name.clone(),
+            stopped.clone(),
+        ));
     }
     let inventory = Inventory {
         api: Api::all(client.clone()),

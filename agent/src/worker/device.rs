@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nixl_transfer_crds::Reason;
@@ -126,9 +127,26 @@ fn context(library: &str, gpu: &str) -> Result<Arc<Context>, Failure> {
     Context::retain(&device).map_err(|error| failed("has no context", &error))
 }
 
-/// Why GPU memory cannot be used. What ends the process ends the worker with it: control takes another one.
+/// Whether CUDA is of no more use in this process: then it must end, and another worker try again.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
+
+/// Whether the worker must end when it has said why.
+pub(super) fn is_over() -> bool {
+    IS_OVER.load(Ordering::Relaxed)
+}
+
+/// Why GPU memory cannot be used.
 fn failed(what: &str, error: &GpuError) -> Failure {
-    let message = format!("GPU memory {what}: {error}");
+    if error.is_end_of_process() {
+        IS_OVER.store(true, Ordering::Relaxed);
+    }
+    let message = match error {
+        // A workload learns nothing here about memory that is not its own.
+        GpuError::Size { announced, .. } => {
+            format!("GPU memory {what}: its allocation is not of the {announced} bytes that were announced")
+        }
+        error => format!("GPU memory {what}: {error}"),
+    };
     let reason = match error {
         GpuError::TimedOut { .. } | GpuError::Over => Reason::ProgressDeadlineExceeded,
         GpuError::Range { .. } | GpuError::Size { .. } | GpuError::Length(_) => Reason::LengthMismatch,
@@ -176,7 +194,6 @@ mod tests {
     #[test]
     fn reasons() {
         for (error, reason) in [
-            (GpuError::Over, Reason::ProgressDeadlineExceeded),
             (GpuError::Length(0), Reason::LengthMismatch),
             (GpuError::Size { announced: 1, found: 2 }, Reason::LengthMismatch),
             (GpuError::Device { announced: 1, found: 0 }, Reason::RegionNotReady),

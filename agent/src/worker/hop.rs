@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nixl_connect::AbortHandle;
 use nixl_transfer_crds::Reason;
 
-use super::device::Named;
+use super::device::{self, Named};
 use super::nixl::AssignedAgent;
 use super::outbox::Outbox;
 use super::target::ReadyFile;
@@ -182,7 +182,13 @@ impl Hop {
         };
         std::thread::Builder::new().name(format!("hop-{}", id.0)).spawn(move || match body(seat) {
             Ok(()) | Err(Stop::Closed) => {}
-            Err(Stop::Failed(failure)) => outbox.send(&FromWorker::Failed { hop: id, failure }),
+            Err(Stop::Failed(failure)) => {
+                outbox.send(&FromWorker::Failed { hop: id, failure });
+                if device::is_over() {
+                    // For the other hops too: in this process each of them would fail, again and again.
+                    nixl_connect::exit_now(5);
+                }
+            }
         })?;
         Ok(Self { commands, to_prepare, closing })
     }

@@ -48,6 +48,15 @@ pub enum Request {
         /// Whether it was taken. When nobody waits for this any more, it is not.
         answer: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// Whether memory would be taken as a region: asked before it is looked at, where that costs something.
+    Ask {
+        /// Who would hand it over.
+        holder: Holder,
+        /// Name of the region, in the pod's namespace.
+        region: String,
+        /// Whether it would.
+        answer: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// To let go of a region; answered when that has begun.
     Withdraw {
         /// Who holds it.

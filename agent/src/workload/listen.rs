@@ -69,11 +69,11 @@ impl Listener {
         self,
         identity: Identity,
         desk: Desk,
-        gpus: Gpus,
+        (gpus, takes_ipc): (Gpus, bool),
         node: String,
         mut stop: watch::Receiver<bool>,
     ) {
-        let session = Arc::new(Session { identity: Arc::new(identity), desk, gpus, node });
+        let session = Arc::new(Session { identity: Arc::new(identity), desk, gpus, takes_ipc, node });
         let doors = Doors::default();
         let numbers = AtomicU64::new(0);
         let mut connections = JoinSet::new();

@@ -49,6 +49,8 @@ pub(super) struct Session {
     pub(super) identity: Arc<Identity>,
     pub(super) desk: Desk,
     pub(super) gpus: Gpus,
+    /// Whether CUDA IPC handles are taken.
+    pub(super) takes_ipc: bool,
     pub(super) node: String,
 }
 
@@ -195,8 +197,19 @@ impl Guest<'_> {
                 let message = "an offer needs the descriptor of the memory with it";
                 return Err(Refusal::new("DescriptorMissing", message));
             }
+            (_, _, Some(_)) if !self.session.takes_ipc => {
+                let message = "CUDA IPC handles are not taken here: share a descriptor of cuMemExportToShareableHandle, or have the \
+                               administrator set memory.cudaIpc in the agent's configuration";
+                return Err(Refusal::new("HandleForbidden", message));
+            }
             (_, Some(_), Some(_)) => return Err(unfit("give a descriptor or a CUDA IPC handle, not both")),
-            (gpu, descriptor, ipc) => self.look_at_gpu(gpu, size, descriptor, ipc).await?,
+            (gpu, descriptor, ipc) => {
+                // A look costs a worker: nobody gets one for a region that there is not.
+                let (answer, answered) = oneshot::channel();
+                let request = Request::Ask { holder: self.holder.clone(), region: region.to_owned(), answer };
+                self.session.ask(request, answered).await??;
+                self.look_at_gpu(gpu, size, descriptor, ipc).await?
+            }
         };
         let (answer, answered) = oneshot::channel();
         let request =

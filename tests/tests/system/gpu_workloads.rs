@@ -79,8 +79,11 @@ async fn pods_lend_memory_of_gpus_by_descriptors_and_by_handles_and_lies_are_ref
     let sockets = Sockets::new()?;
     let gpus = Gpus::new(sockets.of("gpus"), 2)?;
     let mut config = gpus.config();
-    config["memory"] = json!({"socket": sockets.of("a")});
-    let cluster = Setup::nodes(&["a", "b"]).agent_config("a", config).start().await?;
+    config["memory"] = json!({"socket": sockets.of("a"), "cudaIpc": true});
+    let mut without_handles = gpus.config();
+    without_handles["memory"] = json!({"socket": sockets.of("b")});
+    let setup = Setup::nodes(&["a", "b"]).agent_config("a", config).agent_config("b", without_handles);
+    let cluster = setup.start().await?;
     write_file(&cluster.path("b", "file"), LENGTH, 1)?;
     let bytes = fs::read(cluster.path("b", "file"))?;
     for name in ["exported", "shared", "python"] {
@@ -142,6 +145,12 @@ async fn pods_lend_memory_of_gpus_by_descriptors_and_by_handles_and_lies_are_ref
         let (found, message) = refused(agent.hand_over_gpu("shared", device, memory, size, SOON))?;
         ensure!(found == reason && message.contains(words), "{what}: {found}: {message}");
     }
+
+    let mut strict = cluster.workload(&sockets, "strict", "b")?;
+    let handle = GpuMemory::Handle(good.clone());
+    let (found, message) = refused(strict.hand_over_gpu("any", &gpu, handle, LENGTH, SOON))?;
+    ensure!(found == "HandleForbidden" && message.contains("memory.cudaIpc"), "{found}: {message}");
+    drop(strict);
 
     agent.hand_over_gpu(
         "exported",

@@ -42,6 +42,11 @@ impl Handed {
                     self.let_go(&key, regions, "is given back: its pod did not wait");
                 }
             }
+            Request::Ask { holder, region, answer } => {
+                let key = (holder.pod.namespace.clone(), region);
+                // If nobody waits any more, nobody hears it.
+                let _ = answer.send(self.free(&key, known).map(drop));
+            }
             Request::Withdraw { holder, region, answer } => {
                 let key = (holder.pod.namespace.clone(), region);
                 if self.is_held(&key, holder.connection) {
@@ -91,14 +96,8 @@ impl Handed {
         self.regions.get(key).is_some_and(|by| by.holder.connection == connection)
     }
 
-    fn take(
-        &mut self,
-        key: &RegionKey,
-        holder: &Holder,
-        memory: Memory,
-        known: &HashMap<RegionKey, Known>,
-        regions: &Regions,
-    ) -> Result<(), Refusal> {
+    /// The region, if it is one for workloads that nobody holds.
+    fn free<'a>(&self, key: &RegionKey, known: &'a HashMap<RegionKey, Known>) -> Result<&'a Known, Refusal> {
         let (namespace, name) = key;
         let Some(known) = known.get(key) else {
             let message = format!(
@@ -117,6 +116,19 @@ impl Handed {
             );
             return Err(Refusal::new("Taken", message));
         }
+        Ok(known)
+    }
+
+    fn take(
+        &mut self,
+        key: &RegionKey,
+        holder: &Holder,
+        memory: Memory,
+        known: &HashMap<RegionKey, Known>,
+        regions: &Regions,
+    ) -> Result<(), Refusal> {
+        let known = self.free(key, known)?;
+        let (namespace, name) = key;
         check_access(known, memory.is_writable()).map_err(|why| Refusal::new("MemoryUnfit", why))?;
         info!(namespace, name, pod = holder.pod.name, bytes = memory.bytes(), "memory is handed over");
         if self.watched.insert(holder.connection) {

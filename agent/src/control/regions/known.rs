@@ -25,8 +25,9 @@ use crate::{
     },
 };
 
-/// After an allocation that failed.
+/// After an allocation that failed; each one more that follows doubles it. A driver that hangs costs a worker each time.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// Host memory, as a region's device.
 const HOST: &str = "cpu";
 /// A GPU, before its index.
@@ -39,6 +40,8 @@ pub struct Known {
     trouble: Option<Failure>,
     /// When the next allocation may be tried, after one that failed.
     again_at: Option<Instant>,
+    /// Allocations that have failed one after the other.
+    failures: u32,
     /// The offer of a workload that has served its transfer.
     consumed: Option<String>,
     /// Text and digest of the offer that was looked at last.
@@ -78,7 +81,10 @@ impl Known {
             }
             None => {
                 let (trouble, allocating, looked_at) = (None, None, None);
-                all.insert(key, Self { object, trouble, again_at: None, consumed, looked_at, allocating });
+                all.insert(
+                    key,
+                    Self { object, trouble, again_at: None, failures: 0, consumed, looked_at, allocating },
+                );
             }
         }
     }
@@ -139,13 +145,13 @@ impl Known {
                 let failure = Failure::new(Reason::InvalidSpec, format!("spec.agent.size: {error}"));
                 self.give_up();
                 regions.end(key, self.uid(), failure.clone());
-                self.trouble = Some(failure);
+                (self.trouble, self.again_at) = (Some(failure), None);
                 return;
             }
         };
         let shown = regions.shown(key);
         if shown.as_ref().is_some_and(|shown| shown.bytes == bytes && shown.device == memory.device) {
-            (self.trouble, self.again_at) = (None, None);
+            (self.trouble, self.again_at, self.failures) = (None, None, 0);
             return;
         }
         if let Some(shown) = shown {
@@ -162,6 +168,8 @@ impl Known {
         if self.allocating.is_some() || self.again_at.is_some_and(|at| Instant::now() < at) {
             return;
         }
+        // From here on something else wakes us: an allocation's end, room, or a GPU that is seen.
+        self.again_at = None;
         // Only now: what is held stays, also when NVML does not know the GPU for a while.
         let gpu = match place(memory, gpus) {
             Ok(gpu) => gpu,
@@ -189,7 +197,6 @@ impl Known {
             // Its turn comes when something is given back.
             return;
         };
-        self.again_at = None;
         let given_up = Arc::new(AtomicBool::new(false));
         self.allocating = Some(Arc::clone(&given_up));
         let (key, uid) = (key.clone(), self.uid().to_owned());
@@ -287,7 +294,9 @@ pub fn allocated(regions: &Regions, all: &mut HashMap<RegionKey, Known>, allocat
         }
         Err(failure) => {
             known.trouble = Some(failure);
-            known.again_at = Some(Instant::now() + AGAIN_AFTER);
+            let pause = AGAIN_AFTER.saturating_mul(1 << known.failures.min(10)).min(LONGEST_PAUSE);
+            known.failures = known.failures.saturating_add(1);
+            known.again_at = Some(Instant::now() + pause);
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
         FromWorker, ToWorker, WorkerName,
         channel::{Channel, ChannelError},
     },
+    region::device::check_descriptor,
 };
 
 /// Messages that wait for a hop; a hop that does not read holds up its worker, not the agent's memory.
@@ -132,7 +133,8 @@ impl Reader {
 
     fn take(&mut self, message: FromWorker, mut descriptors: Vec<OwnedFd>) -> Result<(), String> {
         let memory = match (&message, descriptors.len()) {
-            (FromWorker::Allocated, 1) => descriptors.pop(),
+            // Another one could hang when it is closed; here that is this worker's thread.
+            (FromWorker::Allocated, 1) => descriptors.pop().map(check_descriptor).transpose()?,
             (FromWorker::Allocated, _) => return Err("it said Allocated without one descriptor".into()),
             (_, 0) => None,
             _ => return Err("it sent descriptors".into()),

@@ -107,6 +107,8 @@ impl Answerer {
 
     /// Memory is open for the only file there is: nothing of it is here.
     fn opened(&mut self, memory: Pieces) -> Result<(), Stop> {
+        // All of it is sent, whatever the next node has; but that must be ready too.
+        self.behind(0)?;
         let place = Place::Pieces(Box::new(memory));
         self.ready.push(ReadyFile { index: 0, place, prefix: None, standing: None });
         self.below = 1;
