@@ -126,6 +126,9 @@ launcher:
 memory:
   host: {{ include "nixl-transfer.quantity" $agent.memory.host }}
   gpu: {{ include "nixl-transfer.quantity" $agent.memory.gpu }}
+  {{- if $agent.memory.cudaIpc }}
+  cudaIpc: true
+  {{- end }}
   {{- if $agent.memory.socket.enabled }}
   socket: {{ include "nixl-transfer.workloadSocket" . }}
   {{- end }}
