@@ -55,6 +55,7 @@ pub fn run(place: &Place, nodes: usize, chart: Option<PathBuf>) -> Result<()> {
 fn phases(place: &Place, record: &Record, directory: &Path) -> Result<()> {
     let chart = Chart { place, directory };
     let kubectl = up::kubectl(place);
+    chart.lint()?;
     chart.install()?;
     work::agents_report(&kubectl, record.nodes)?;
     work::logs_and_exec(&kubectl)?;

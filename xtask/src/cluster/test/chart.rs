@@ -1,11 +1,11 @@
 //! helm with the chart of this repository, and with values for a cluster that pulls nothing.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::NAMESPACE;
@@ -28,6 +28,27 @@ pub struct Chart<'a> {
 }
 
 impl Chart<'_> {
+    /// Checks the chart with each of its example values, and that its README has the values that there are.
+    pub fn lint(&self) -> Result<()> {
+        let examples = self.directory.join("ci");
+        let mut files: Vec<PathBuf> = fs::read_dir(&examples)
+            .with_context(|| format!("{}", examples.display()))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        files.sort();
+        ensure!(!files.is_empty(), "{} holds no values", examples.display());
+        for values in &files {
+            let mut helm = Command::new(paths::tools().join("bin/helm"));
+            helm.args(["lint", "--strict"]).arg(self.directory).arg("--values").arg(values);
+            exec::watched_within(&mut helm, LONGEST, |_| {})
+                .with_context(|| format!("helm lint with {}", values.display()))?;
+        }
+        let mut readme = Command::new("python3");
+        readme.arg(paths::root().join("xtask/tools/chart-readme.py")).arg("--check");
+        exec::watched_within(&mut readme, LONGEST, |_| {})
+            .context("the chart's README is not what its values say: run xtask/tools/chart-readme.py")
+    }
+
     /// Returns when operator and agents are ready.
     pub fn install(&self) -> Result<()> {
         let values = self.place.path().join("values.json");
