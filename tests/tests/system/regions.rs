@@ -83,9 +83,10 @@ async fn what_does_not_fit_is_refused_and_memory_comes_back() -> Result<()> {
     let cluster = Setup::nodes(&["a", "b"]).agent_config("b", config).start().await?;
     write_file(&cluster.path("a", "file"), MIB + 1, 1)?;
     write_tree(&cluster.path("a", "tree"), 3, 1000)?;
+    // In this order: either of them alone would have room.
     cluster.apply(&held_by_agent("small", "b", MIB))?;
-    cluster.apply(&held_by_agent("large", "b", 7 * MIB + 1))?;
     cluster.wait_region_ready("small", SOON).await?;
+    cluster.apply(&held_by_agent("large", "b", 7 * MIB + 1))?;
     let why = cluster.wait_region_unready("large", "RegionNotReady", SOON).await?;
     ensure!(why.contains("7Mi are free") && why.contains("memory.host"), "{why}");
     let mut gpu = held_by_agent("gpu", "b", MIB);
