@@ -177,7 +177,6 @@ impl Guest<'_> {
         (device, ipc): (&str, Option<Ipc>),
         descriptor: Option<Apart<OwnedFd>>,
     ) -> Result<(), Refusal> {
-        let descriptor = descriptor.and_then(Apart::take);
         // What the agent has let go of by itself is no longer held.
         self.held.retain(|_, gone| matches!(gone.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
         if self.held.len() >= MAX_REGIONS {
@@ -187,7 +186,8 @@ impl Guest<'_> {
         }
         let (memory, gone) = match (device, descriptor, ipc) {
             ("cpu", Some(memory), None) => {
-                let (memory, gone) = self.look_at(move || HostMemory::adopt(memory, size)).await?;
+                let (memory, gone) =
+                    self.look_at(memory, move |memory| HostMemory::adopt(memory, size)).await?;
                 (Memory::Host(Arc::new(memory)), gone)
             }
             ("cpu", _, Some(_)) => {
@@ -222,11 +222,12 @@ impl Guest<'_> {
     /// Whether it is memory as it must be. As long as that takes, and the closing of what is not, the connection counts.
     async fn look_at<T: Send + 'static>(
         &mut self,
-        look: impl FnOnce() -> Result<T, String> + Send + 'static,
+        memory: Apart<OwnedFd>,
+        look: impl FnOnce(OwnedFd) -> Result<T, String> + Send + 'static,
     ) -> Result<T, Refusal> {
         let counted = Arc::clone(&self.counted);
         let looked = apart(move || {
-            let found = look();
+            let found = memory.take().ok_or_else(|| "the descriptor is gone".to_owned()).and_then(look);
             drop(counted);
             found
         });
@@ -248,7 +249,7 @@ impl Guest<'_> {
         &mut self,
         gpu: &str,
         size: u64,
-        descriptor: Option<OwnedFd>,
+        descriptor: Option<Apart<OwnedFd>>,
         ipc: Option<Ipc>,
     ) -> Result<(Memory, Gone), Refusal> {
         let refused = |failure: Failure| match failure.reason {
@@ -259,7 +260,7 @@ impl Guest<'_> {
         };
         let found = self.session.gpus.by_uuid(&shortened(gpu)).map_err(refused)?;
         let descriptor = match descriptor {
-            Some(descriptor) => Some(self.look_at(move || device::check_descriptor(descriptor)).await?),
+            Some(descriptor) => Some(self.look_at(descriptor, device::check_descriptor).await?),
             None => None,
         };
         let handle = ipc.map(handle).transpose()?;

@@ -85,17 +85,12 @@ pub fn operators_may_go(place: &Place, kubectl: &Kubectl) -> Result<()> {
     step.done("");
     let key: Key = ("ml".to_owned(), "weights-to-node-b".to_owned());
     let change = r#"{"spec":{"destinations":[{"name":"node-b","node":{"name":"node-b"},"volume":{"name":"data","path":"again"}}]}}"#;
-    kubectl.run(&[
-        "patch",
-        "--namespace",
-        &key.0,
-        "transferjob",
-        &key.1,
-        "--type=merge",
-        "--patch",
-        change,
-    ])?;
+    change_job(kubectl, &key, "--type=merge", change)?;
     complete(place, kubectl, &key)
+}
+
+fn change_job(kubectl: &Kubectl, (namespace, name): &Key, how: &str, change: &str) -> Result<()> {
+    kubectl.run(&["patch", "--namespace", namespace, "transferjob", name, how, "--patch", change]).map(drop)
 }
 
 /// A file into memory, and from there into other memory and onto another node's disk.
@@ -119,16 +114,7 @@ pub fn agents_may_go(place: &Place, kubectl: &Kubectl) -> Result<()> {
     let key: Key = ("ml".to_owned(), "model-to-receivers".to_owned());
     let step = Step::start("deleting an agent's pod while it receives");
     let change = r#"[{"op":"replace","path":"/spec/destinations/0/volume/path","value":"elsewhere"}]"#;
-    kubectl.run(&[
-        "patch",
-        "--namespace",
-        &key.0,
-        "transferjob",
-        &key.1,
-        "--type=json",
-        "--patch",
-        change,
-    ])?;
+    change_job(kubectl, &key, "--type=json", change)?;
     let running = || {
         let tasks = get(kubectl, &["--namespace", &key.0, "transfertasks"])?;
         let begun = |task: &Value| !task["status"]["target"].is_null();
