@@ -42,6 +42,9 @@ pub const ALL: &[Name] = &[Name::Pause, Name::Operator, Name::Agent];
 /// Both, for one image too: the features of what they share, and so what is built, are those of both.
 pub const PROGRAMS: &[&str] = &["-p", "transfer-operator", "-p", "transfer-agent"];
 
+/// The tag of what is made here.
+pub const TAG: &str = "dev";
+
 /// The numeric user of the operator, as distroless images have it.
 pub const USER: u32 = 65532;
 
@@ -56,7 +59,11 @@ impl Name {
 
     /// As nodes know it: what a pod names `nixl-transfer/agent:dev` is this in full.
     pub fn reference(self) -> String {
-        format!("docker.io/nixl-transfer/{}:dev", self.text())
+        self.tagged(TAG)
+    }
+
+    pub fn tagged(self, tag: &str) -> String {
+        format!("docker.io/nixl-transfer/{}:{tag}", self.text())
     }
 
     fn program(self) -> &'static str {

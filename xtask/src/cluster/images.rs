@@ -40,6 +40,18 @@ pub fn bring(place: &Place, record: &Record, names: &[Name], programs: &Path) ->
     Ok(())
 }
 
+/// Gives an image that every node has another tag there.
+pub fn tag(record: &Record, name: Name, tag: &str) -> Result<()> {
+    for node in node::names(record.nodes) {
+        let mut ctr = inside(record.init(&node)?, &paths::tools().join("bin/ctr").display().to_string());
+        ctr.args(["--namespace", "k8s.io", "images", "tag", "--force"])
+            .arg(name.reference())
+            .arg(name.tagged(tag));
+        exec::watched_within(&mut ctr, IMPORTED_WITHIN, |_| {})?;
+    }
+    Ok(())
+}
+
 fn import(place: &Place, record: &Record, node: &str, archive: &Path) -> Result<()> {
     let mut ctr = inside(record.init(node)?, &paths::tools().join("bin/ctr").display().to_string());
     ctr.args(["--namespace", "k8s.io", "images", "import", "--snapshotter"]);

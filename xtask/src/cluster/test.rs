@@ -4,13 +4,19 @@
 mod ask;
 mod chart;
 mod disturbances;
+mod load;
+mod reach;
 mod report;
+mod tenants;
+mod theft;
 mod work;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+
+use devcluster::Kubectl;
 
 use super::record::{Place, Record};
 use super::{down, images, logs, up};
@@ -20,6 +26,14 @@ use chart::Chart;
 
 /// As the chart's README says.
 const NAMESPACE: &str = devcluster::SYSTEM_NAMESPACE;
+
+/// What the chart is installed in.
+#[derive(Debug)]
+pub struct Cluster<'a> {
+    pub place: &'a Place,
+    pub record: Record,
+    pub kubectl: Kubectl,
+}
 
 /// A cluster that is up is used, and left up without the chart.
 pub fn run(place: &Place, nodes: usize, chart: Option<PathBuf>) -> Result<()> {
@@ -39,31 +53,36 @@ pub fn run(place: &Place, nodes: usize, chart: Option<PathBuf>) -> Result<()> {
         }
         None => up::make(place, nodes, image::ALL)?,
     };
-    let result = phases(place, &record, &directory);
+    let cluster = Cluster { place, kubectl: up::kubectl(place), record };
+    let result = phases(&cluster, &directory);
     if result.is_err() && !interrupt::requested() {
         report::print(place);
         logs::keep(place);
     }
     if found.is_none() {
-        down::clear(place, &record)?;
+        down::clear(place, &cluster.record)?;
     }
     result?;
-    println!("The chart works on {} nodes ({}).", record.nodes, seconds(started.elapsed()));
+    println!("The chart works on {} nodes ({}).", cluster.record.nodes, seconds(started.elapsed()));
     Ok(())
 }
 
-fn phases(place: &Place, record: &Record, directory: &Path) -> Result<()> {
+fn phases(cluster: &Cluster, directory: &Path) -> Result<()> {
+    let Cluster { place, record, kubectl } = cluster;
     let chart = Chart { place, directory };
-    let kubectl = up::kubectl(place);
     chart.lint()?;
+    chart.clear(kubectl, record.nodes)?;
     chart.install()?;
-    work::agents_report(&kubectl, record.nodes)?;
-    work::logs_and_exec(&kubectl)?;
-    work::jobs(place, &kubectl)?;
-    work::memory(place, &kubectl)?;
-    work::operators_may_go(place, &kubectl)?;
-    work::agents_may_go(place, &kubectl)?;
-    disturbances::none_is_lost(place, &kubectl, record.nodes)?;
+    chart.validate(kubectl)?;
+    work::agents_report(kubectl, record.nodes)?;
+    work::logs_and_exec(kubectl)?;
+    work::jobs(place, kubectl)?;
+    work::memory(place, kubectl)?;
+    theft::opens_nothing(cluster)?;
+    tenants::are_apart(cluster)?;
+    work::operators_may_go(place, kubectl)?;
+    work::agents_may_go(place, kubectl)?;
+    disturbances::none_is_lost(cluster, &chart)?;
     chart.uninstall()?;
-    work::nothing_is_left(&kubectl)
+    work::nothing_is_left(kubectl)
 }

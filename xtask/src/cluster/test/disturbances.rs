@@ -1,90 +1,41 @@
 //! What happens to a cluster on any day, while jobs run: the leader is killed, all operators are away for a minute, agents are
-//! rolled, a node is drained. No job may be lost, and none may end with other bytes than its source.
+//! rolled, a node is drained, a node is deleted and comes back, the chart is upgraded and rolled back.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use devcluster::Kubectl;
-use serde_json::{Value, json};
+use devcluster::{Kubectl, descendants};
 
-use super::NAMESPACE;
-use super::ask::{SOON, get, items, until};
-use super::work::{ended, volume};
-use crate::cluster::node;
-use crate::cluster::record::Place;
-use crate::demo::compare::same;
-use crate::demo::dataset;
-use crate::demo::jobs::Key;
-use crate::progress::Step;
+use super::ask::{SOON, get, is_true, items, until};
+use super::chart::Chart;
+use super::load::Load;
+use super::{Cluster, NAMESPACE};
+use crate::cluster::{images, node};
+use crate::image::Name;
 use crate::{exec, interrupt};
 
-/// Jobs that run during each of them: more than an agent has slots for.
-const JOBS: usize = 6;
-const BYTES: u64 = 4 << 20;
-/// Each takes 8 s.
-const LIMIT: &str = "512Ki";
 const AWAY: Duration = Duration::from_secs(60);
 const ROLLED_WITHIN: Duration = Duration::from_secs(240);
-const SPACE: &str = "default";
+/// The tag of the images that the upgrade brings.
+const NEXT: &str = "next";
 
 /// Each after the other.
-pub fn none_is_lost(place: &Place, kubectl: &Kubectl, nodes: usize) -> Result<()> {
-    let each: [(&str, &dyn Fn() -> Result<()>); 4] = [
-        ("the leader is killed", &|| kill_leader(kubectl)),
-        ("no operator for a minute", &|| without_operators(kubectl)),
-        ("agents are rolled one by one", &|| roll(kubectl, "daemonset")),
-        ("a node is drained", &|| drain(kubectl, &node::name(nodes - 1))),
+pub fn none_is_lost(cluster: &Cluster, chart: &Chart) -> Result<()> {
+    let kubectl = &cluster.kubectl;
+    let last = node::name(cluster.record.nodes - 1);
+    let each: [(&str, &str, &dyn Fn() -> Result<()>); 6] = [
+        ("leader", "the leader is killed", &|| kill_leader(kubectl)),
+        ("alone", "no operator for a minute", &|| without_operators(kubectl)),
+        ("rolled", "agents are rolled one by one", &|| roll(kubectl, "daemonset")),
+        ("drained", "a node is drained", &|| drain(kubectl, &last)),
+        ("deleted", "a node is deleted and joins again", &|| delete_node(cluster, &last)),
+        ("upgraded", "an upgrade and a rollback", &|| upgrade_and_back(cluster, chart)),
     ];
-    let source = volume(place, &node::name(0));
-    dataset::write_files(&source, [("load".to_owned(), BYTES)])?;
-    for (number, (what, disturb)) in each.iter().enumerate() {
-        let mut step = Step::start(format!("{what} while {JOBS} jobs run"));
-        let keys = begin(kubectl, number, nodes)?;
-        disturb()?;
-        for (name, node) in &keys {
-            let key: Key = (SPACE.to_owned(), name.clone());
-            ended(kubectl, &key, &mut step)?;
-            same(&source.join("load"), &volume(place, node).join(name))?;
-        }
-        step.done(&format!("{} jobs complete, none lost, none wrong", keys.len()));
+    for (label, what, disturb) in each {
+        Load { place: cluster.place, kubectl, nodes: cluster.record.nodes, label }.during(what, disturb)?;
     }
     Ok(())
-}
-
-/// Applies jobs from the first node to the others, and waits until bytes of one have arrived. Gives their names and nodes.
-fn begin(kubectl: &Kubectl, number: usize, nodes: usize) -> Result<Vec<(String, String)>> {
-    let receiver = |at: usize| node::name(1 + at % (nodes - 1));
-    let keys: Vec<(String, String)> =
-        (0..JOBS).map(|at| (format!("load-{number}-{at}"), receiver(at))).collect();
-    let file =
-        |node: &str, path: &str| json!({"node": {"name": node}, "volume": {"name": "data", "path": path}});
-    let jobs: Vec<Value> = keys
-        .iter()
-        .map(|(name, node)| {
-            let mut to = file(node, name);
-            to["name"] = json!("only");
-            json!({
-                "apiVersion": "nixl-transfer.io/v1alpha1", "kind": "TransferJob",
-                "metadata": {"name": name, "namespace": SPACE},
-                "spec": {"source": file(&node::name(0), "load"), "destinations": [to], "transport": {"bandwidthLimit": LIMIT}},
-            })
-        })
-        .collect();
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": jobs});
-    kubectl.run_with_input(&["apply", "--filename=-"], Some(&list.to_string()))?;
-    let moving = || {
-        let jobs = get(kubectl, &["--namespace", SPACE, "transferjobs"])?;
-        let ours = |job: &&Value| {
-            job["metadata"]["name"].as_str().is_some_and(|name| name.starts_with(&format!("load-{number}-")))
-        };
-        let moved =
-            items(&jobs).filter(ours).any(|job| job["status"]["progress"]["bytesDone"].as_i64() > Some(0));
-        ensure!(moved, "nothing has arrived yet");
-        Ok(())
-    };
-    until(SOON, moving)?;
-    Ok(keys)
 }
 
 fn deployment(kubectl: &Kubectl) -> Result<String> {
@@ -92,13 +43,22 @@ fn deployment(kubectl: &Kubectl) -> Result<String> {
     Ok(name.trim().to_owned())
 }
 
-/// Without a grace: it cannot let go of its Lease.
+/// Without a grace: it cannot let go of its Lease. Returns when another one leads.
 fn kill_leader(kubectl: &Kubectl) -> Result<()> {
-    let lease = get(kubectl, &["--namespace", NAMESPACE, "lease", "nixl-transfer-operator"])?;
-    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+    let before = leader(kubectl)?;
     // Its pod's name, and a number of its start.
-    let (pod, _) = holder.rsplit_once('_').with_context(|| format!("the Lease is held by {holder:?}"))?;
-    kubectl.run(&["delete", "pod", pod, "--namespace", NAMESPACE, "--grace-period=0", "--force"]).map(drop)
+    let (pod, _) = before.rsplit_once('_').with_context(|| format!("the Lease is held by {before:?}"))?;
+    kubectl.run(&["delete", "pod", pod, "--namespace", NAMESPACE, "--grace-period=0", "--force"])?;
+    until(SOON, || {
+        let now = leader(kubectl)?;
+        ensure!(now != before && !now.is_empty(), "the Lease is held by {now:?}");
+        Ok(())
+    })
+}
+
+fn leader(kubectl: &Kubectl) -> Result<String> {
+    let lease = get(kubectl, &["--namespace", NAMESPACE, "lease", "nixl-transfer-operator"])?;
+    Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
 }
 
 fn without_operators(kubectl: &Kubectl) -> Result<()> {
@@ -133,6 +93,64 @@ fn roll(kubectl: &Kubectl, kind: &str) -> Result<()> {
 fn drain(kubectl: &Kubectl, node: &str) -> Result<()> {
     exec_within(kubectl, &["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force"])?;
     kubectl.run(&["uncordon", node]).map(drop)
+}
+
+/// Its Node is deleted under a kubelet that runs on, which so ends its pods; then the kubelet starts anew, as after a repair, and the
+/// node is another one of the same name.
+fn delete_node(cluster: &Cluster, name: &str) -> Result<()> {
+    let kubectl = &cluster.kubectl;
+    let uid = || Ok::<_, anyhow::Error>(get(kubectl, &["node", name])?["metadata"]["uid"].to_string());
+    let before = uid()?;
+    exec_within(kubectl, &["delete", "node", name])?;
+    until(ROLLED_WITHIN, || {
+        let on = format!("--field-selector=spec.nodeName={name}");
+        let pods = get(kubectl, &["pods", "--namespace", NAMESPACE, &on])?;
+        ensure!(items(&pods).next().is_none(), "pods of {name} are still there");
+        Ok(())
+    })?;
+    let all = descendants(cluster.record.init(name)?);
+    let runs = |program: &&devcluster::ProcessInfo| {
+        program.arguments.first().is_some_and(|path| path.ends_with("/kubelet"))
+    };
+    let kubelet = all.iter().find(runs).with_context(|| format!("{name} has no kubelet"))?;
+    let pid = rustix::process::Pid::from_raw(kubelet.pid).context("a process without a number")?;
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    until(ROLLED_WITHIN, || {
+        let node = get(kubectl, &["node", name])?;
+        ensure!(is_true(&node, "Ready"), "{name} is not ready");
+        Ok(())
+    })?;
+    ensure!(uid()? != before, "{name} is the node that it was");
+    Ok(())
+}
+
+/// To the next version of the chart with images of their own tag, and back by `helm rollback`. There is one release of the programs so
+/// far: both tags are the same program.
+fn upgrade_and_back(cluster: &Cluster, chart: &Chart) -> Result<()> {
+    for name in [Name::Operator, Name::Agent] {
+        images::tag(&cluster.record, name, NEXT)?;
+    }
+    chart.upgrade(NEXT)?;
+    all_run(&cluster.kubectl, NEXT)?;
+    chart.roll_back()?;
+    all_run(&cluster.kubectl, crate::image::TAG)
+}
+
+/// Every pod has the images of this tag, and is ready.
+fn all_run(kubectl: &Kubectl, tag: &str) -> Result<()> {
+    let set = kubectl.run(&["get", "daemonset", "--namespace", NAMESPACE, "--output=name"])?;
+    exec_within(kubectl, &["rollout", "status", set.trim(), "--namespace", NAMESPACE])?;
+    until(SOON, || {
+        let pods = get(kubectl, &["pods", "--namespace", NAMESPACE])?;
+        for pod in items(&pods) {
+            for container in items(&serde_json::json!({"items": pod["spec"]["containers"]})) {
+                let image = container["image"].as_str().unwrap_or_default();
+                ensure!(image.ends_with(&format!(":{tag}")), "a pod has {image}");
+            }
+        }
+        ensure!(items(&pods).count() > 0, "there are no pods");
+        Ok(())
+    })
 }
 
 /// What kubectl itself would wait for without an end.

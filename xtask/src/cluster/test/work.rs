@@ -192,8 +192,13 @@ pub(super) fn ended(kubectl: &Kubectl, key: &Key, step: &mut Step) -> Result<Val
     }
 }
 
-/// A node's volume, on this machine.
+/// A node's volume `data`, on this machine.
 pub(super) fn volume(place: &Place, node: &str) -> PathBuf {
-    let below = Path::new(VOLUME).strip_prefix("/var/lib").unwrap_or(Path::new(VOLUME));
+    volume_at(place, node, VOLUME)
+}
+
+/// A directory of a node beneath /var/lib, on this machine.
+pub(super) fn volume_at(place: &Place, node: &str, directory: &str) -> PathBuf {
+    let below = Path::new(directory).strip_prefix("/var/lib").unwrap_or(Path::new(directory));
     node::var_lib(place, node).join(below)
 }

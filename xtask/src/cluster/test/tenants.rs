@@ -1,0 +1,63 @@
+//! A tenant names what is another's.
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use super::Cluster;
+use super::ask::{SOON, get, until};
+use super::chart::{PRIVATE, TENANT};
+use super::theft::SPACE;
+use super::work::{ended, volume, volume_at};
+use crate::cluster::node;
+use crate::demo::dataset;
+use crate::demo::jobs::Key;
+use crate::progress::Step;
+
+/// The volume `private` is one tenant's: from another's namespace neither its content nor its place can be had.
+pub fn are_apart(cluster: &Cluster) -> Result<()> {
+    let (a, b) = (node::name(0), node::name(1));
+    dataset::write_files(&volume_at(cluster.place, &a, PRIVATE), [("secret".to_owned(), 1 << 20)])?;
+    let jobs = [
+        job("stolen", SPACE, (&a, "private", "secret"), (&b, "data")),
+        job("planted", SPACE, (&a, "data", "slow"), (&b, "private")),
+        job("own", TENANT, (&a, "private", "secret"), (&b, "private")),
+    ];
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": jobs});
+    cluster.kubectl.run_with_input(&["apply", "--filename=-"], Some(&list.to_string()))?;
+    let mut step = Step::start("a tenant names another tenant's volume");
+    for name in ["stolen", "planted"] {
+        until(SOON, || {
+            let job = get(&cluster.kubectl, &["transferjob", name, "--namespace", SPACE])?;
+            let conditions = job["status"]["conditions"].to_string();
+            ensure!(conditions.contains("VolumeForbidden"), "{name}: {conditions}");
+            ensure!(job["status"]["phase"] == "Failed", "{name} is {}", job["status"]["phase"]);
+            Ok(())
+        })?;
+    }
+    let key: Key = (TENANT.to_owned(), "own".to_owned());
+    ended(&cluster.kubectl, &key, &mut step)?;
+    for path in
+        [volume(cluster.place, &b).join("stolen"), volume_at(cluster.place, &b, PRIVATE).join("planted")]
+    {
+        ensure!(!path.exists(), "{} is there", path.display());
+    }
+    step.done("VolumeForbidden, and nothing moved; the tenant itself may");
+    Ok(())
+}
+
+/// A slow one, whose file at the target has the job's name.
+pub fn job(
+    name: &str,
+    space: &str,
+    (from, volume, path): (&str, &str, &str),
+    (to, target): (&str, &str),
+) -> Value {
+    json!({
+        "apiVersion": "nixl-transfer.io/v1alpha1", "kind": "TransferJob", "metadata": {"name": name, "namespace": space},
+        "spec": {
+            "source": {"node": {"name": from}, "volume": {"name": volume, "path": path}},
+            "destinations": [{"name": "only", "node": {"name": to}, "volume": {"name": target, "path": name}}],
+            "transport": {"bandwidthLimit": "512Ki"}, "pendingDeadlineSeconds": 10,
+        },
+    })
+}
