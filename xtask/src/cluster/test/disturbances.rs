@@ -20,11 +20,13 @@ const ROLLED_WITHIN: Duration = Duration::from_secs(240);
 /// The tag of the images that the upgrade brings.
 const NEXT: &str = "next";
 
+type Disturb<'a> = &'a dyn Fn() -> Result<()>;
+
 /// Each after the other.
 pub fn none_is_lost(cluster: &Cluster, chart: &Chart) -> Result<()> {
     let kubectl = &cluster.kubectl;
     let last = node::name(cluster.record.nodes - 1);
-    let each: [(&str, &str, &dyn Fn() -> Result<()>); 6] = [
+    let each: [(&str, &str, Disturb); 6] = [
         ("leader", "the leader is killed", &|| kill_leader(kubectl)),
         ("alone", "no operator for a minute", &|| without_operators(kubectl)),
         ("rolled", "agents are rolled one by one", &|| roll(kubectl, "daemonset")),
