@@ -1,5 +1,12 @@
 //! The hub's plan: etcd, kube-apiserver, kube-controller-manager and kube-scheduler, each as in a real cluster, with TLS,
-//! client certificates and signed tokens. Pure.
+//! client certificates and signed tokens, and an audit of what the chart's own accounts ask for.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use devcluster::SYSTEM_NAMESPACE;
+use serde_json::{Value, json};
 
 use super::certificates::{CONTROLLER_MANAGER, SCHEDULER};
 use super::network::{API_PORT, Network, SERVICES};
@@ -12,7 +19,31 @@ pub const HUB: &str = "hub";
 
 const ETCD: &str = "127.0.0.1:2379";
 
-pub fn plan(place: &Place, network: Network) -> Plan {
+/// Where the API server writes down what operator and agents ask for.
+pub fn audit_log(place: &Place) -> PathBuf {
+    place.space(HUB).join("audit.log")
+}
+
+fn audit_policy(place: &Place) -> PathBuf {
+    place.space(HUB).join("audit-policy.json")
+}
+
+/// Who asked for what, once each, and not what was answered.
+fn audit_rules() -> Value {
+    let account = |name: &str| format!("system:serviceaccount:{SYSTEM_NAMESPACE}:nixl-transfer-{name}");
+    json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata", "users": [account("operator"), account("agent")]}, {"level": "None"}],
+    })
+}
+
+/// Writes the configuration of what the hub runs, and says what that is.
+pub fn plan(place: &Place, network: Network) -> Result<Plan> {
+    fs::write(audit_policy(place), format!("{:#}\n", audit_rules()))?;
+    Ok(programs(place, network))
+}
+
+fn programs(place: &Place, network: Network) -> Plan {
     let certificate = |name: &str| place.certificates().join(name).display().to_string();
     let config = |user: &str| place.kubeconfig(user).display().to_string();
     let after = Some(After::Server(network.api_server()));
@@ -46,6 +77,8 @@ pub fn plan(place: &Place, network: Network) -> Plan {
         "--authorization-mode=Node,RBAC".into(),
         "--enable-admission-plugins=NodeRestriction".into(),
         "--allow-privileged".into(),
+        format!("--audit-policy-file={}", audit_policy(place).display()),
+        format!("--audit-log-path={}", audit_log(place).display()),
     ];
     let client = |name: &str| {
         ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"]

@@ -93,7 +93,7 @@ fn build(place: &Place, mut record: Record, wanted: &[Name], programs: &Path) ->
     let (network, names) = (Network(record.network), node::names(record.nodes));
     certificates::make(place, network, &names)?;
     cgroups::create(&record.tag, &names)?;
-    let mut spaces = vec![space(place, HUB, || Ok(control_plane::plan(place, network)))?];
+    let mut spaces = vec![space(place, HUB, || control_plane::plan(place, network))?];
     for (at, name) in names.iter().enumerate() {
         spaces.push(space(place, name, || node::plan(place, &record, at))?);
     }
