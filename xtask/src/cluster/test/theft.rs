@@ -98,6 +98,16 @@ fn changes(task: &str, own: &str, other: &str) -> Vec<(Value, bool, &'static str
             false,
             BY_POLICY,
         ),
+        (
+            object(
+                "Lease",
+                "nixl-transfer-operator",
+                Some(NAMESPACE),
+                json!({"spec": {"holderIdentity": "thief"}}),
+            ),
+            false,
+            BY_POLICY,
+        ),
     ]
 }
 
