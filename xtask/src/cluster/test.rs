@@ -80,6 +80,7 @@ fn phases(cluster: &Cluster, directory: &Path) -> Result<()> {
     work::memory(place, kubectl)?;
     theft::opens_nothing(cluster)?;
     tenants::are_apart(cluster)?;
+    tenants::roles_mean_what_they_say(cluster)?;
     work::operators_may_go(place, kubectl)?;
     work::agents_may_go(place, kubectl)?;
     disturbances::none_is_lost(cluster, &chart)?;

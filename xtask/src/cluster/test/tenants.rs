@@ -61,3 +61,45 @@ pub fn job(
         },
     })
 }
+
+/// What Kubernetes' own roles mean here: `view` sees jobs, `edit` makes them and regions, and nobody of them sees TransferTasks.
+pub fn roles_mean_what_they_say(cluster: &Cluster) -> Result<()> {
+    let step = Step::start("users with the roles view and edit");
+    let table = [
+        ("view", "get", "transferjobs", true),
+        ("view", "create", "transferjobs", false),
+        ("view", "get", "memoryregions", false),
+        ("view", "get", "transfertasks", false),
+        ("edit", "create", "transferjobs", true),
+        ("edit", "create", "memoryregions", true),
+        ("edit", "get", "memoryregions", true),
+        ("edit", "get", "transfertasks", false),
+        ("edit", "patch", "transfertasks/status", false),
+        ("edit", "patch", "transferjobs/status", false),
+    ];
+    for role in ["view", "edit"] {
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": format!("tenant-{role}"), "namespace": SPACE},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": format!("tenant-{role}")}],
+        });
+        cluster.kubectl.run_with_input(&["apply", "--filename=-"], Some(&binding.to_string()))?;
+    }
+    for (role, verb, what, wanted) in table {
+        until(SOON, || {
+            let user = format!("--as=tenant-{role}");
+            let ask = ["auth", "can-i", verb, what, "--namespace", SPACE, &user];
+            // It ends with a failure when the answer is no.
+            let may = match cluster.kubectl.run(&ask) {
+                Ok(said) => said.trim() == "yes",
+                Err(error) if format!("{error:#}").trim().ends_with("failed:") => false,
+                Err(error) => return Err(error),
+            };
+            ensure!(may == wanted, "that a user with the role {role} may {verb} {what} is {may}");
+            Ok(())
+        })?;
+    }
+    step.done(&format!("{} questions answered as the roles say", table.len()));
+    Ok(())
+}
