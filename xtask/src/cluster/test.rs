@@ -4,6 +4,7 @@
 mod ask;
 mod chart;
 mod disturbances;
+mod documented;
 mod load;
 mod reach;
 mod report;
@@ -77,6 +78,7 @@ fn phases(cluster: &Cluster, directory: &Path) -> Result<()> {
     work::agents_report(kubectl, record.nodes)?;
     work::logs_and_exec(kubectl)?;
     work::jobs(place, kubectl)?;
+    documented::first_transfer(place, kubectl)?;
     work::memory(place, kubectl)?;
     theft::opens_nothing(cluster)?;
     tenants::are_apart(cluster)?;
