@@ -89,7 +89,10 @@ pub fn roles_mean_what_they_say(cluster: &Cluster) -> Result<()> {
     for (role, verb, what, wanted) in table {
         until(SOON, || {
             let user = format!("--as=tenant-{role}");
-            let ask = ["auth", "can-i", verb, what, "--namespace", SPACE, &user];
+            let (kind, part) = what.split_once('/').unwrap_or((what, ""));
+            // `kind/part` would be an object's name here.
+            let part = format!("--subresource={part}");
+            let ask = ["auth", "can-i", verb, kind, &part, "--namespace", SPACE, &user];
             // It ends with a failure when the answer is no.
             let may = match cluster.kubectl.run(&ask) {
                 Ok(said) => said.trim() == "yes",
