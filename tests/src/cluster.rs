@@ -16,6 +16,8 @@ use kube::{Api, Client, Config, config::KubeConfigOptions};
 use nixl_transfer_crds::{TransferNode, condition};
 use serde_json::{Value, json};
 
+use crate::recording::Recording;
+
 /// Namespace of the jobs in tests.
 pub const NAMESPACE: &str = "default";
 
@@ -106,7 +108,7 @@ impl Setup {
         self
     }
 
-    /// Keeps a record of every change, see `ControlPlane::audited`.
+    /// Keeps a record of every change, see `ControlPlane::audited`. A run of the whole suite does it for all clusters.
     pub fn audited(mut self) -> Self {
         self.audit = true;
         self
@@ -125,13 +127,15 @@ impl Setup {
         let dir = ClusterDir::create(&parent, "cluster")?;
         let mut options = ControlPlaneOptions::new(Assets::find()?);
         options.controller_manager = self.controller_manager;
-        options.audit = self.audit;
+        let recording = Recording::begin(&dir)?;
+        options.audit = self.audit || recording.is_some();
         options.address = self.control_address.unwrap_or(options.address);
         for (name, labels) in &self.nodes {
             options = options.node(name, labels);
         }
         let plane = ControlPlane::start(&dir, options)?;
-        let mut cluster = Cluster { agents: BTreeMap::new(), operator: None, client: None, plane, dir };
+        let mut cluster =
+            Cluster { agents: BTreeMap::new(), operator: None, client: None, recording, plane, dir };
         for (name, _) in self.nodes.iter().filter(|(name, _)| !self.without_agent.contains(name)) {
             let program =
                 self.agent_binaries.get(name).cloned().map_or_else(|| binary("transfer-agent"), Ok)?;
@@ -171,6 +175,7 @@ pub struct Cluster {
     /// The operator, unless the test leaves it out.
     pub operator: Option<Operator>,
     client: Option<Client>,
+    recording: Option<Recording>,
     /// etcd and the API server.
     pub plane: ControlPlane,
     dir: ClusterDir,
@@ -261,5 +266,13 @@ impl Cluster {
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         config.read_timeout = Some(Duration::from_secs(30));
         Ok(Client::try_from(config)?)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(recording) = self.recording.take() {
+            recording.end(self);
+        }
     }
 }

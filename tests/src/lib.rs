@@ -1,6 +1,7 @@
 //! Harness of the end-to-end tests: a real control plane, our operator, and agents that are nodes of their own, all as
 //! processes; real files, real NIXL over loopback. What the architecture promises is checked here, not assumed.
 
+pub mod canary;
 pub mod cluster;
 pub mod copies;
 pub mod data;
@@ -9,6 +10,7 @@ pub mod gpus;
 pub mod jobs;
 mod own_mount;
 pub mod raw_client;
+pub mod recording;
 pub mod refusals;
 pub mod regions;
 pub mod rules;

@@ -2,6 +2,7 @@
 
 mod gpu;
 mod steps;
+mod suite;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -16,7 +17,8 @@ pub use steps::{cargo_build, cargo_test};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run these steps only, and what they need: format, clippy, build, generated, test.
+    /// Run these steps only, and what they need: format, clippy, build, generated, test, suite (of the
+    /// last test).
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
     only: Vec<String>,
     /// Run the tests that need an NVIDIA GPU, and only them; fails, saying so, where there is none. What stands after `--`
@@ -126,6 +128,7 @@ mod tests {
         assert_eq!(wanted_by("format"), ["tools", "format"]);
         assert_eq!(wanted_by("generated"), ["tools", "build", "generated"]);
         assert_eq!(wanted_by("test"), ["tools", "build", "test"]);
+        assert_eq!(wanted_by("suite"), ["tools", "build", "suite"]);
     }
 
     #[test]

@@ -137,7 +137,12 @@ impl Agent {
 
     /// The text of `/metrics`.
     pub fn metrics(&self) -> Result<String> {
-        Ok(http_get_at(self.serves, "/metrics", Duration::from_secs(5))?.1)
+        self.metrics_within(Duration::from_secs(5))
+    }
+
+    /// The same with a deadline, for one that may be stopped.
+    pub fn metrics_within(&self, timeout: Duration) -> Result<String> {
+        Ok(http_get_at(self.serves, "/metrics", timeout)?.1)
     }
 
     /// Launcher and workers: everything below the agent, parents first.

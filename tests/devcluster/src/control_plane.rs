@@ -1,8 +1,10 @@
 //! etcd, kube-apiserver and, when asked for, kube-controller-manager: started, made ready, stopped, and the API server
 //! taken away and brought back on the same port with the same data.
 
+mod audit;
 mod programs;
 mod seed;
+mod stored;
 mod template;
 
 use std::collections::BTreeMap;
@@ -17,8 +19,10 @@ use crate::identity::{self, ADMIN, Identity, write_secret};
 use crate::kubectl::Kubectl;
 use crate::ports::free_port;
 use crate::process::Process;
+use crate::rights::Asked;
 use crate::spawn::Tie;
 use crate::tool_paths::Assets;
+use audit::Audit;
 use programs::Programs;
 use template::Template;
 
@@ -119,6 +123,7 @@ pub struct ControlPlane {
     kubectl: Kubectl,
     options: ControlPlaneOptions,
     port: u16,
+    audit: Audit,
 }
 
 impl ControlPlane {
@@ -138,6 +143,7 @@ impl ControlPlane {
         let template = Template::of(&options);
         let is_seeded = template.as_ref().is_some_and(|template| template.copy_to(programs.etcd_data()));
         let etcd = Process::start(&programs.etcd(), &registry)?;
+        let audit = Audit::new(programs.audit_log());
         let mut plane = Self {
             controller_manager: None,
             api_server: None,
@@ -148,6 +154,7 @@ impl ControlPlane {
             kubectl,
             options,
             port: 0,
+            audit,
         };
         plane.first_api_server(&identities, deadline)?;
         if !is_seeded {
@@ -225,10 +232,13 @@ impl ControlPlane {
     /// Starts the API server again: same port, same data, same tokens.
     pub fn resume(&mut self) -> Result<()> {
         let deadline = Instant::now() + self.options.ready_within;
+        let audited = self.audit.length();
         if self.api_server.is_none() {
             self.api_server = Some(Process::start(&self.programs.api_server(self.port), &self.registry)?);
         }
-        self.wait_ready(deadline)
+        let ready = self.wait_ready(deadline);
+        self.audit.was_starting(audited);
+        ready
     }
 
     /// Ends it all: agents and operator should be gone before.
@@ -248,8 +258,22 @@ impl ControlPlane {
 
     /// What the API server was asked for, one JSON event of `audit.k8s.io/v1` a line; refused requests too.
     pub fn audited(&self) -> Result<String> {
-        let log = self.programs.audit_log();
-        std::fs::read_to_string(&log).with_context(|| format!("{}: is `audit` set?", log.display()))
+        self.audit.text()
+    }
+
+    /// What of it operator and agents asked for, and with which right.
+    pub fn asked(&self) -> Result<Asked> {
+        self.audit.asked()
+    }
+
+    /// Shows `see` the key and the bytes of all that was ever stored, every version of every object.
+    pub fn stored(&self, see: impl FnMut(&str, &[u8])) -> Result<()> {
+        stored::each(self.programs.etcd_data(), see)
+    }
+
+    /// Each user's name and token.
+    pub fn tokens(&self) -> Result<BTreeMap<String, String>> {
+        Ok(identity::tokens(&std::fs::read_to_string(self.programs.tokens())?))
     }
 
     /// The process ids by name.

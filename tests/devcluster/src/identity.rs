@@ -1,5 +1,6 @@
 //! Who may talk to the API server: one random token per user, and a kubeconfig file for each. Writes files of mode 0600.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -50,6 +51,16 @@ pub(crate) fn token_file(identities: &[Identity]) -> String {
     identities.iter().map(line).collect()
 }
 
+/// Users and their tokens, out of such a file.
+pub(crate) fn tokens(file: &str) -> BTreeMap<String, String> {
+    let line = |line: &str| {
+        let mut words = line.split(',');
+        let (token, user) = (words.next()?, words.next()?);
+        Some((user.to_owned(), token.to_owned()))
+    };
+    file.lines().filter_map(line).collect()
+}
+
 /// Where the kubeconfig of `user` stands.
 pub(crate) fn kubeconfig_path(directory: &Path, user: &str) -> PathBuf {
     directory.join(format!("{}.kubeconfig", user.replace(':', "-")))
@@ -90,6 +101,7 @@ mod tests {
         let text = token_file(&ids);
         assert_eq!(text.lines().count(), 5);
         assert!(text.lines().nth(4).unwrap().ends_with(",\"nixl-transfer:agents\""));
+        assert_eq!(tokens(&text)[&agent_user("node-b")], ids[4].token);
         let mut tokens: Vec<&str> = ids.iter().map(|id| id.token.as_str()).collect();
         tokens.sort_unstable();
         tokens.dedup();

@@ -16,6 +16,8 @@ mod operator;
 mod ports;
 mod process;
 mod process_table;
+mod record;
+mod rights;
 mod spawn;
 mod tool_paths;
 
@@ -30,6 +32,8 @@ pub use operator::{Operator, OperatorOptions};
 pub use ports::free_port;
 pub use process::{Launch, Process};
 pub use process_table::{ProcessInfo, descendants, look_up as process};
+pub use record::{Record, SUITE_RECORD};
+pub use rights::{Asked, Right, granted};
 pub use spawn::Tie;
 pub use tool_paths::{Assets, NixlPaths, binary};
 

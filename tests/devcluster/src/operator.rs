@@ -92,7 +92,12 @@ impl Operator {
 
     /// The text of `/metrics`.
     pub fn metrics(&self) -> Result<String> {
-        Ok(http_get(self.port, "/metrics", Duration::from_secs(5))?.1)
+        self.metrics_within(Duration::from_secs(5))
+    }
+
+    /// The same with a deadline, for one that may be stopped.
+    pub fn metrics_within(&self, timeout: Duration) -> Result<String> {
+        Ok(http_get(self.port, "/metrics", timeout)?.1)
     }
 
     /// SIGKILL, as a crash would be. The process is gone when this returns.

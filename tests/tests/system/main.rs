@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bad_regions;
+mod both_lead;
 mod bounds;
 mod chains;
 mod clears;
@@ -20,7 +21,6 @@ mod refusals;
 mod region_lives;
 mod regions;
 mod resume;
-mod rights;
 mod sealed;
 mod within;
 mod workload_socket;

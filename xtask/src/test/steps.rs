@@ -4,7 +4,9 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use devcluster::SUITE_RECORD;
 
+use super::suite;
 use crate::paths;
 use crate::tools::{self, Wanted};
 
@@ -55,13 +57,24 @@ pub const STEPS: &[Step] = &[
         needs: &["build"],
         run: test,
     },
+    // Also after tests that failed: what their clusters did and told is as true.
+    Step {
+        name: "suite",
+        what: "what all clusters of the tests did and told",
+        needs: &["build"],
+        run: |_| suite::check(),
+    },
 ];
 
 fn test(arguments: &[String]) -> Result<()> {
+    let is_whole = arguments.is_empty();
     let some = arguments.iter().any(|argument| argument == "-p" || argument.starts_with("--package"));
     let all = if some { &[][..] } else { &["--workspace"] };
     let arguments: Vec<&str> = all.iter().copied().chain(arguments.iter().map(String::as_str)).collect();
-    cargo_test(&arguments, &[])
+    let records = suite::fresh()?;
+    let records = records.to_str().context("the path of the target directory is no text")?;
+    cargo_test(&arguments, &[(SUITE_RECORD, records)])?;
+    if is_whole { suite::was_whole() } else { Ok(()) }
 }
 
 /// `cargo test` with all that the tests need to find, and further variables.
