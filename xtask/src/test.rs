@@ -2,7 +2,7 @@
 
 mod gpu;
 mod steps;
-mod suite;
+pub mod suite;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -33,7 +33,7 @@ pub use ports::free_port;
 pub use process::{Launch, Process};
 pub use process_table::{ProcessInfo, descendants, look_up as process};
 pub use record::{Record, SUITE_RECORD};
-pub use rights::{Asked, Right, granted};
+pub use rights::{Asked, Right, asked, granted, service_account};
 pub use spawn::Tie;
 pub use tool_paths::{Assets, NixlPaths, binary};
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::SYSTEM_NAMESPACE;
 use crate::identity::{AGENT_GROUP, OPERATOR_GROUP};
 
 /// That a role may do one thing to one kind.
@@ -59,13 +60,16 @@ pub fn granted(roles: &str) -> Result<BTreeSet<Right>> {
     Ok(rights)
 }
 
-/// What operator and agents asked for, by an audit of [`crate::ControlPlane::audited`]. A last line that is still being written
+/// What operator and agents asked for, by an audit at the level Metadata: as users of a test's control plane, or as service accounts. A last line that is still being written
 /// does not count, nor do discovery and health, which are of no kind and open to everybody.
-pub(crate) fn asked(audit: &str) -> Asked {
+pub fn asked(audit: &str) -> Asked {
     let mut asked = Asked::default();
     for event in audit.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-        let is_of = |group: &str| words(&event["user"], "groups").any(|it| it == group);
-        let role = match (is_of(OPERATOR_GROUP), is_of(AGENT_GROUP)) {
+        let account = event["user"]["username"].as_str().unwrap_or_default();
+        let is = |group: &str, name: &str| {
+            words(&event["user"], "groups").any(|it| it == group) || account == service_account(name)
+        };
+        let role = match (is(OPERATOR_GROUP, "operator"), is(AGENT_GROUP, "agent")) {
             (true, _) => "operator",
             (_, true) => "agent",
             _ => continue,
@@ -83,6 +87,11 @@ pub(crate) fn asked(audit: &str) -> Asked {
         these.insert(right);
     }
     asked
+}
+
+/// As the chart makes it under its usual names.
+pub fn service_account(part: &str) -> String {
+    format!("system:serviceaccount:{SYSTEM_NAMESPACE}:nixl-transfer-{part}")
 }
 
 fn words<'a>(of: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
@@ -143,13 +152,15 @@ mod tests {
             event(AGENT_GROUP, "create", 403, "allow"),
             event(AGENT_GROUP, "delete", 403, "forbid"),
             event("system:masters", "delete", 200, "allow"),
+            json!({"user": {"username": service_account("agent")}, "verb": "get", "objectRef": {"resource": "nodes"}})
+                .to_string(),
             json!({"user": {"groups": [AGENT_GROUP]}, "verb": "get", "requestURI": "/version"}).to_string(),
             event(AGENT_GROUP, "watch", 200, "allow")[..60].to_owned(),
         ];
         let asked = asked(&lines.join("\n"));
         assert_eq!(
             names(&asked.allowed),
-            ["agent: create g.io/things/status", "operator: patch g.io/things/status"]
+            ["agent: create g.io/things/status", "agent: get /nodes", "operator: patch g.io/things/status"]
         );
         assert_eq!(names(&asked.refused), ["agent: delete g.io/things/status"]);
     }

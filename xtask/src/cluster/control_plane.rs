@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use devcluster::SYSTEM_NAMESPACE;
+use devcluster::service_account;
 use serde_json::{Value, json};
 
 use super::certificates::{CONTROLLER_MANAGER, SCHEDULER};
@@ -30,10 +30,9 @@ fn audit_policy(place: &Place) -> PathBuf {
 
 /// Who asked for what, once each, and not what was answered.
 fn audit_rules() -> Value {
-    let account = |name: &str| format!("system:serviceaccount:{SYSTEM_NAMESPACE}:nixl-transfer-{name}");
     json!({
         "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-        "rules": [{"level": "Metadata", "users": [account("operator"), account("agent")]}, {"level": "None"}],
+        "rules": [{"level": "Metadata", "users": [service_account("operator"), service_account("agent")]}, {"level": "None"}],
     })
 }
 

@@ -8,6 +8,7 @@ mod documented;
 mod load;
 mod reach;
 mod report;
+mod rights;
 mod tenants;
 mod theft;
 mod work;
@@ -86,6 +87,7 @@ fn phases(cluster: &Cluster, directory: &Path) -> Result<()> {
     work::operators_may_go(place, kubectl)?;
     work::agents_may_go(place, kubectl)?;
     disturbances::none_is_lost(cluster, &chart)?;
+    rights::as_granted(place)?;
     chart.uninstall()?;
     work::nothing_is_left(kubectl)
 }

@@ -11,7 +11,7 @@ use devcluster::{Record, Right, granted};
 use crate::paths;
 
 /// In the checkout.
-const ROLES: &str = "charts/nixl-transfer/files/rbac.yaml";
+pub const ROLES: &str = "charts/nixl-transfer/files/rbac.yaml";
 
 /// What all records say.
 #[derive(Debug)]
