@@ -5,7 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use devcluster::{Kubectl, descendants};
+use devcluster::{Kubectl, ProcessInfo, descendants};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::ask::{SOON, get, is_true, items, until};
 use super::chart::Chart;
@@ -27,7 +28,7 @@ pub fn none_is_lost(cluster: &Cluster, chart: &Chart) -> Result<()> {
     let kubectl = &cluster.kubectl;
     let last = node::name(cluster.record.nodes - 1);
     let each: [(&str, &str, Disturb); 6] = [
-        ("leader", "the leader is killed", &|| kill_leader(kubectl)),
+        ("leader", "the leader is killed", &|| kill_leader(cluster)),
         ("alone", "no operator for a minute", &|| without_operators(kubectl)),
         ("rolled", "agents are rolled one by one", &|| roll(kubectl, "daemonset")),
         ("drained", "a node is drained", &|| drain(kubectl, &last)),
@@ -45,17 +46,33 @@ fn deployment(kubectl: &Kubectl) -> Result<String> {
     Ok(name.trim().to_owned())
 }
 
-/// Without a grace: it cannot let go of its Lease. Returns when another one leads.
-fn kill_leader(kubectl: &Kubectl) -> Result<()> {
+/// By SIGKILL, so that it cannot let go of its Lease. Returns when another one leads.
+fn kill_leader(cluster: &Cluster) -> Result<()> {
+    let kubectl = &cluster.kubectl;
     let before = leader(kubectl)?;
     // Its pod's name, and a number of its start.
     let (pod, _) = before.rsplit_once('_').with_context(|| format!("the Lease is held by {before:?}"))?;
-    kubectl.run(&["delete", "pod", pod, "--namespace", NAMESPACE, "--grace-period=0", "--force"])?;
+    let pod = get(kubectl, &["pod", pod, "--namespace", NAMESPACE])?;
+    let node = pod["spec"]["nodeName"].as_str().context("a pod on no node")?;
+    signal(cluster, node, "/transfer-operator", Signal::KILL)?;
     until(SOON, || {
         let now = leader(kubectl)?;
         ensure!(now != before && !now.is_empty(), "the Lease is held by {now:?}");
         Ok(())
     })
+}
+
+/// To the processes of a node whose program has this name.
+fn signal(cluster: &Cluster, node: &str, program: &str, signal: Signal) -> Result<()> {
+    let all = descendants(cluster.record.init(node)?);
+    let named = |it: &&ProcessInfo| it.arguments.first().is_some_and(|path| path.ends_with(program));
+    let found: Vec<&ProcessInfo> = all.iter().filter(named).collect();
+    ensure!(!found.is_empty(), "{node} does not run {program}");
+    for process in found {
+        let pid = Pid::from_raw(process.pid).context("a process without a number")?;
+        kill_process(pid, signal).with_context(|| format!("{program} of {node}"))?;
+    }
+    Ok(())
 }
 
 fn leader(kubectl: &Kubectl) -> Result<String> {
@@ -110,13 +127,7 @@ fn delete_node(cluster: &Cluster, name: &str) -> Result<()> {
         ensure!(items(&pods).next().is_none(), "pods of {name} are still there");
         Ok(())
     })?;
-    let all = descendants(cluster.record.init(name)?);
-    let runs = |program: &&devcluster::ProcessInfo| {
-        program.arguments.first().is_some_and(|path| path.ends_with("/kubelet"))
-    };
-    let kubelet = all.iter().find(runs).with_context(|| format!("{name} has no kubelet"))?;
-    let pid = rustix::process::Pid::from_raw(kubelet.pid).context("a process without a number")?;
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    signal(cluster, name, "/kubelet", Signal::TERM)?;
     until(ROLLED_WITHIN, || {
         let node = get(kubectl, &["node", name])?;
         ensure!(is_true(&node, "Ready"), "{name} is not ready");
