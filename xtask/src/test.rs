@@ -17,8 +17,8 @@ pub use steps::{cargo_build, cargo_test};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Run these steps only, and what they need: format, clippy, build, generated, test, suite (of the
-    /// last test).
+    /// Run these steps only, and what they need: format, clippy, build, generated, test, suite. The last one looks at what
+    /// the last test has left.
     #[arg(long, value_name = "STEP", value_delimiter = ',')]
     only: Vec<String>,
     /// Run the tests that need an NVIDIA GPU, and only them; fails, saying so, where there is none. What stands after `--`
