@@ -16,6 +16,7 @@ mod operator;
 mod ports;
 mod process;
 mod process_table;
+mod prometheus;
 mod spawn;
 mod tool_paths;
 
@@ -30,8 +31,9 @@ pub use operator::{Operator, OperatorOptions};
 pub use ports::free_port;
 pub use process::{Launch, Process};
 pub use process_table::{ProcessInfo, descendants, look_up as process};
+pub use prometheus::{Prometheus, Target};
 pub use spawn::Tie;
-pub use tool_paths::{Assets, NixlPaths, binary};
+pub use tool_paths::{Assets, NixlPaths, binary, tool};
 
 /// The namespace of operator, agents and Leases.
 pub const SYSTEM_NAMESPACE: &str = "nixl-transfer-system";
