@@ -1,5 +1,5 @@
-//! Gets what the build and the tests need and no package of ours contains: NIXL, libclang, etcd and Kubernetes' programs, and
-//! Dynamo's Python module as the other end of tests.
+//! Gets what the build and the tests need and no package of ours contains: NIXL, libclang, etcd and Kubernetes' programs,
+//! Prometheus, and Dynamo's Python module as the other end of tests.
 //! Each tool is a directory of the cache, complete when it exists; `.tools` in the checkout links to them.
 
 mod cache;

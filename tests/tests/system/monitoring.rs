@@ -47,7 +47,7 @@ async fn every_metric_panel_and_rule_has_data_in_a_real_prometheus() -> Result<(
     let prometheus = cluster.prometheus(&queries::files().join("rules.yaml"))?;
     scraped_since(&prometheus, now()?).await?;
     let began = now()?;
-    run::everything(&cluster).await?;
+    run::everything(&cluster, &prometheus).await?;
     // What ended last is read, and computed from, within some seconds.
     scraped_since(&prometheus, now()?).await?;
     let ask = Ask { prometheus: &prometheus, began, ended: now()? };

@@ -13,7 +13,7 @@ DATA, PICTURE = ROOT / "docs/measured/dashboards.json", ROOT / "docs/dashboards.
 MAIN = [
     "fleet: Jobs by phase", "fleet: Received, by namespace", "fleet: Progress of running jobs",
     "fleet: Time left", "fleet: Ended runs, last hour", "fleet: Failures that another attempt can follow, last hour",
-    "node: Sent and received", "node: Workers", "node: Memory under way",
+    "node: Sent and received", "node: Stages of hops", "node: Memory under way",
     "node: Damaged chunks, last hour", "operator: Writes of the operator", "operator: Until both ends have published",
 ]
 COLUMNS, WIDTH, HEIGHT = 3, 430, 250
@@ -84,9 +84,9 @@ def panel(data, x, y, end):
         height = TOP + PLOT * (1 - share)
         yield f'<path class="grid" d="M{LEFT} {height}h{across}"/>'
         yield f'<text class="axis" x="{LEFT - 6}" y="{height + 4}" text-anchor="end">{readable(top * share, unit)}</text>'
-    for share in (0, 0.5, 1):
+    for share, anchor in ((0, "middle"), (0.5, "middle"), (1, "end")):
         place = LEFT + across * share
-        yield f'<text class="axis" x="{place}" y="{TOP + PLOT + 15}" text-anchor="middle">{end * share:.0f} s</text>'
+        yield f'<text class="axis" x="{place}" y="{TOP + PLOT + 15}" text-anchor="{anchor}">{end * share:.0f} s</text>'
     for at, row in enumerate(rows):
         color, path, before = COLORS[at % len(COLORS)], "", None
         for moment, value in row["values"]:

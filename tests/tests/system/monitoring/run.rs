@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use devcluster::Prometheus;
 use nixl_transfer_tests::{
     Cluster, OwnMount, Setup,
     data::write_file,
@@ -39,7 +40,7 @@ pub async fn start(own: &OwnMount) -> Result<(Cluster, Gpus)> {
 }
 
 /// Returns when all has ended.
-pub async fn everything(cluster: &Cluster) -> Result<()> {
+pub async fn everything(cluster: &Cluster, prometheus: &Prometheus) -> Result<()> {
     guard(cluster).await?;
     cluster.apply(&one_to_one("refused", ("a", "small"), ("b", "refused")))?;
     write_file(&cluster.path("a", "small"), 8 * MIB, 1)?;
@@ -53,6 +54,7 @@ pub async fn everything(cluster: &Cluster) -> Result<()> {
     cluster.wait_partial("c", 8 * MIB, SOON).await?;
     cluster.apply(&one_to_one("queued", ("a", "small"), ("c", "queued")))?;
     cluster.wait_moving("chain", 1, SOON).await?;
+    seen(prometheus, r#"nixl_transfer:jobs:max{phase="Queued"}"#).await?;
     let worker = cluster.busy_workers("c").pop().context("a worker that receives")?;
     signal(worker.pid, Signal::KILL)?;
 
@@ -66,8 +68,19 @@ pub async fn everything(cluster: &Cluster) -> Result<()> {
     let (reason, message) = cluster.wait_failed("missing", SOON).await?;
     ensure!(reason == "SourceNotFound", "{reason}: {message}");
     lift(cluster).await?;
+    seen(prometheus, "nixl_transfer_job_eta_seconds").await?;
     for name in ["refused", "into-memory", "again", "chain", "queued"] {
         cluster.wait_complete(name, LATER).await?;
+    }
+    Ok(())
+}
+
+/// Waits until Prometheus has something, so that it cannot be over between two of its looks.
+async fn seen(prometheus: &Prometheus, expression: &str) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + SOON;
+    while prometheus.get("query", &[("query", expression)])?["result"] == json!([]) {
+        ensure!(tokio::time::Instant::now() < deadline, "Prometheus has no {expression}");
+        tokio::time::sleep(Duration::from_millis(200)).await; // polls with a deadline
     }
     Ok(())
 }
