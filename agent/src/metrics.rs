@@ -6,7 +6,10 @@ mod medium;
 
 use std::time::Duration;
 
-use nixl_transfer_crds::node::devices::GpuStatus;
+use nixl_transfer_crds::{
+    node::devices::GpuStatus,
+    reason::{Class, TABLE},
+};
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -138,7 +141,20 @@ impl Metrics {
         for collector in all {
             metrics.registry.register(collector)?;
         }
+        metrics.begin();
         Ok(metrics)
+    }
+
+    /// Shows every row whose labels are known before: `increase` does not see the one by which a row begins.
+    fn begin(&self) {
+        let rows = |counters: &IntCounterVec, labels: &mut dyn Iterator<Item = &str>| {
+            labels.for_each(|label| drop(counters.with_label_values(&[label])));
+        };
+        let reasons = |class: Class| TABLE.iter().filter(move |row| row.class == class).map(|row| row.name);
+        rows(&self.retries, &mut reasons(Class::Retryable));
+        rows(&self.fallbacks, &mut reasons(Class::Fallback));
+        rows(&self.files, &mut ["committed", "skipped"].into_iter());
+        rows(&self.workers_lost, &mut ["exited", "fault"].into_iter());
     }
 
     /// Bytes of file content that a hop of that namespace has moved; `direction` is `sent` or `received`.
@@ -228,6 +244,10 @@ mod tests {
     #[test]
     fn what_is_counted_is_shown_and_guards_give_back() {
         let metrics = Metrics::new().unwrap();
+        let begun = metrics.render().unwrap();
+        for row in [r#"fallbacks_total{reason="LinkDown"} 0"#, r#"retries_total{reason="PeerLost"} 0"#] {
+            assert!(begun.contains(row), "{begun}");
+        }
         metrics.bytes("team", "sent", Medium::File, 7);
         metrics.bytes("team", "sent", Medium::Memory, 5);
         metrics.fallback("LinkDown");

@@ -148,7 +148,12 @@ async fn warm_workers_are_handed_out_ended_on_request_and_replaced() {
     timeout(SOON, refused).await.unwrap();
     second.sender().kill();
     end_of(&mut second).await;
-    assert!(!pool.metrics.render().unwrap().contains("workers_lost_total{"), "they were asked to end");
+    let shown = pool.metrics.render().unwrap();
+    let lost = shown.lines().filter(|line| line.starts_with("nixl_transfer_workers_lost_total{"));
+    assert!(
+        lost.clone().count() == 2 && lost.clone().all(|line| line.ends_with(" 0")),
+        "they were asked to end"
+    );
     pool.end().await;
 }
 
@@ -164,7 +169,8 @@ async fn hung_crashed_and_orphaned_workers_are_told_as_gone() {
     let all = |signal| worker_pids(launcher).into_iter().for_each(|pid| kill_process(pid, signal).unwrap());
     all(Signal::ABORT);
     assert_eq!(end_of(&mut crashed).await, "killed by SIGABRT");
-    assert!(pool.metrics.render().unwrap().contains(r#"workers_lost_total{cause="exited"}"#));
+    assert!(pool.metrics.render().unwrap().contains(r#"workers_lost_total{cause="exited"} "#));
+    assert!(!pool.metrics.render().unwrap().contains(r#"workers_lost_total{cause="exited"} 0"#));
 
     let mut hung = pool.take().await;
     all(Signal::STOP);

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod events;
+pub mod exchange;
 pub mod fold;
 pub mod leader;
 pub mod memory;

@@ -1,8 +1,8 @@
 //! The operator's metrics. Labels are namespaces, phases, reasons and kinds; names of jobs only on gauges of jobs that run.
 
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// All metrics of one operator, in a registry of its own: several operators can live in one process.
@@ -13,8 +13,8 @@ pub struct Metrics {
     pub jobs: IntGaugeVec,
     /// Ended runs by namespace, result and reason.
     pub jobs_total: IntCounterVec,
-    /// Seconds from the begin of a run to its end, by result.
-    pub duration: HistogramVec,
+    /// Seconds from the begin of a run to its end, of runs that are complete.
+    pub duration: Histogram,
     /// Share of the bytes that are there, of jobs that run.
     pub progress: GaugeVec,
     /// Seconds until a running job is done at its present rate.
@@ -31,6 +31,10 @@ pub struct Metrics {
     pub agents: IntGaugeVec,
     /// Seconds that the API server's answers to writes took.
     pub write_seconds: Histogram,
+    /// Bytes of the metadata that an agent publishes in its half of a task.
+    pub metadata_bytes: Histogram,
+    /// Seconds from a task's first sight to the metadata of both halves in it.
+    pub metadata_exchange: Histogram,
 }
 
 impl Metrics {
@@ -48,10 +52,13 @@ impl Metrics {
                 opts("jobs_total", "Ended runs."),
                 &["namespace", "result", "reason"],
             )?,
-            duration: HistogramVec::new(
-                histogram("duration_seconds", "Seconds from the begin of a run to its end.", 0.1, 2.5, 12)?,
-                &["result"],
-            )?,
+            duration: Histogram::with_opts(histogram(
+                "duration_seconds",
+                "Seconds from the begin of a run to its end, of runs that are complete.",
+                0.1,
+                2.5,
+                12,
+            )?)?,
             progress: GaugeVec::new(
                 opts("job_progress_ratio", "Share of the bytes that are at the destinations."),
                 &["namespace", "name"],
@@ -87,10 +94,24 @@ impl Metrics {
                 2.0,
                 14,
             )?)?,
+            metadata_bytes: Histogram::with_opts(histogram(
+                "metadata_bytes",
+                "Bytes of what one end of a hop publishes for the other, as it stands in the TransferTask.",
+                128.0,
+                4.0,
+                7,
+            )?)?,
+            metadata_exchange: Histogram::with_opts(histogram(
+                "metadata_exchange_seconds",
+                "Seconds until both ends of a hop had published, from when this operator first saw the TransferTask.",
+                0.001,
+                3.0,
+                12,
+            )?)?,
         };
         let build = IntGaugeVec::new(opts("build_info", "Version of this program."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let all: [Box<dyn prometheus::core::Collector>; 12] = [
+        let all: [Box<dyn prometheus::core::Collector>; 14] = [
             Box::new(build),
             Box::new(metrics.jobs.clone()),
             Box::new(metrics.jobs_total.clone()),
@@ -103,6 +124,8 @@ impl Metrics {
             Box::new(metrics.leader.clone()),
             Box::new(metrics.agents.clone()),
             Box::new(metrics.write_seconds.clone()),
+            Box::new(metrics.metadata_bytes.clone()),
+            Box::new(metrics.metadata_exchange.clone()),
         ];
         for collector in all {
             metrics.registry.register(collector)?;

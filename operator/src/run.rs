@@ -57,7 +57,7 @@ pub async fn run(
     let (stop, stopped) = watch::channel(());
 
     let mut watches = JoinSet::new();
-    observe::start(&mut watches, &client, &config.namespace, &sender, &health);
+    observe::start(&mut watches, &client, &config.namespace, &sender, &health, &metrics);
 
     tracing::info!(address = %listener.local_addr()?, "serving /metrics, /healthz, /readyz");
     let server = serve::serve(listener, health.clone(), metrics.clone(), client.clone(), async move {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use devcluster::{
     ADMIN, Agent, AgentOptions, Assets, ClusterDir, ControlPlane, ControlPlaneOptions, NixlPaths, Operator,
-    OperatorOptions, Volume, binary,
+    OperatorOptions, Prometheus, Target, Volume, binary,
 };
 use kube::{Api, Client, Config, config::KubeConfigOptions};
 use nixl_transfer_crds::{TransferNode, condition};
@@ -210,6 +210,14 @@ impl Cluster {
     /// An operator beside that of the cluster; it need not be ready yet.
     pub fn another_operator(&self, options: OperatorOptions) -> Result<Operator> {
         Operator::start(&self.dir, &self.plane, options)
+    }
+
+    /// A Prometheus that reads the operator and every agent, and knows these rules.
+    pub fn prometheus(&self, rules: &Path) -> Result<Prometheus> {
+        let agents = self.agents.iter().map(|(node, agent)| (node.as_str(), agent.port()));
+        let targets: Vec<Target<'_>> =
+            agents.chain(self.operator.iter().map(|operator| ("", operator.port()))).collect();
+        Prometheus::start(&self.dir, &self.plane, &targets, rules)
     }
 
     /// Starts an operator; it need not become ready.

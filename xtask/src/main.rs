@@ -39,8 +39,8 @@ enum Command {
     Sanitize,
     /// Runs the tests that take minutes: hundreds of cycles that must leave nothing behind.
     Endure,
-    /// Gets NIXL, libclang, Dynamo's Python module, etcd and Kubernetes' programs, into the user's cache; links them into
-    /// the checkout.
+    /// Gets NIXL, libclang, Dynamo's Python module, etcd, Kubernetes' programs and Prometheus, into the user's cache; links
+    /// them into the checkout.
     Tools,
     /// Measures ours beside what others would use, in turn and on the same bytes, and says which goals are reached.
     Bench(bench::Arguments),

@@ -1,5 +1,5 @@
-//! Gets what the build and the tests need and no package of ours contains: NIXL, libclang, etcd and Kubernetes' programs, and
-//! Dynamo's Python module as the other end of tests.
+//! Gets what the build and the tests need and no package of ours contains: NIXL, libclang, etcd and Kubernetes' programs,
+//! Prometheus, and Dynamo's Python module as the other end of tests.
 //! Each tool is a directory of the cache, complete when it exists; `.tools` in the checkout links to them.
 
 mod cache;
@@ -32,6 +32,8 @@ pub const KUBERNETES_VERSION: &str = "1.36.3";
 pub const CONTAINERD_VERSION: &str = "2.2.1";
 pub const CNI_VERSION: &str = "1.9.0";
 pub const HELM_VERSION: &str = "4.3.1";
+/// Of the Go module; the program calls itself 3.13.5.
+pub const PROMETHEUS_VERSION: &str = "0.313.5";
 
 /// The user's own control plane, by the ecosystem's name for it.
 pub const KUBEBUILDER_ASSETS: &str = "KUBEBUILDER_ASSETS";
@@ -43,7 +45,7 @@ pub enum Wanted {
     Build,
     /// Enough for the demo.
     Demo,
-    /// And kube-controller-manager, for tests of namespace deletion, and the Python peers.
+    /// And kube-controller-manager, for tests of namespace deletion, Prometheus, and the Python peers.
     Everything,
     /// And what the nodes of a real cluster run.
     Cluster,
@@ -69,6 +71,11 @@ pub fn ensure(wanted: Wanted) -> Result<()> {
             _ => go::ensure(&cache, program)?,
         };
         programs.push(path);
+    }
+    if wanted == Wanted::Everything {
+        for program in go::MONITORING_PROGRAMS {
+            programs.push(go::ensure(&cache, program)?);
+        }
     }
     if wanted == Wanted::Cluster {
         for program in go::CLUSTER_PROGRAMS {
@@ -115,6 +122,9 @@ pub fn found() -> Vec<(&'static str, Option<PathBuf>)> {
             from_user.or_else(|| cache.as_ref().and_then(|cache| go::find(cache, program))),
         ));
     }
+    for program in go::MONITORING_PROGRAMS {
+        found.push((program.name, cache.as_ref().and_then(|cache| go::find(cache, program))));
+    }
     found
 }
 
@@ -142,6 +152,8 @@ mod tests {
         assert!(read("containerd/go.mod").contains(&containerd));
         assert!(read("helm/go.mod").contains(&format!("helm.sh/helm/v4 v{HELM_VERSION}\n")));
         assert!(read("cni/go.mod").contains(&format!("containernetworking/plugins v{CNI_VERSION}\n")));
+        let prometheus = format!("github.com/prometheus/prometheus v{PROMETHEUS_VERSION}\n");
+        assert!(read("prometheus/go.mod").contains(&prometheus));
         let wheels = read("wheels.txt");
         assert!(wheels.contains(&format!("\nnixl-cu12=={NIXL_VERSION} ")));
         assert!(wheels.contains(&format!("\nlibclang=={LIBCLANG_VERSION} ")));

@@ -74,8 +74,8 @@ pub fn record(metrics: &Metrics, job: Option<&TransferJob>, plan: &Plan) {
     let ready = condition::find(&status.conditions, condition::READY);
     let reason = ready.map_or("", |condition| condition.reason.as_str());
     metrics.jobs_total.with_label_values(&[namespace, result, reason]).inc();
-    if let Some(start) = &status.start_time {
-        let seconds = Timestamp::now().duration_since(start.0).as_secs_f64();
-        metrics.duration.with_label_values(&[result]).observe(seconds);
+    // How long a failed run took is that of a deadline, most of the time.
+    if let Some(start) = status.start_time.as_ref().filter(|_| result == "complete") {
+        metrics.duration.observe(Timestamp::now().duration_since(start.0).as_secs_f64());
     }
 }

@@ -16,6 +16,7 @@ mod operator;
 mod ports;
 mod process;
 mod process_table;
+mod prometheus;
 mod record;
 mod rights;
 mod spawn;
@@ -32,10 +33,11 @@ pub use operator::{Operator, OperatorOptions};
 pub use ports::free_port;
 pub use process::{Launch, Process};
 pub use process_table::{ProcessInfo, descendants, look_up as process};
+pub use prometheus::{Prometheus, Target};
 pub use record::{Record, SUITE_RECORD};
 pub use rights::{Asked, Right, asked, granted, service_account};
 pub use spawn::Tie;
-pub use tool_paths::{Assets, NixlPaths, binary};
+pub use tool_paths::{Assets, NixlPaths, binary, tool};
 
 /// The namespace of operator, agents and Leases.
 pub const SYSTEM_NAMESPACE: &str = "nixl-transfer-system";

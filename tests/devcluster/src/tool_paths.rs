@@ -28,9 +28,7 @@ pub struct NixlPaths {
 impl Assets {
     /// `NIXL_TRANSFER_ASSETS` (a directory), else `.tools/bin` of the checkout.
     pub fn find() -> Result<Self> {
-        Self::in_directory(
-            &env::var_os("NIXL_TRANSFER_ASSETS").map_or_else(|| tools_dir().join("bin"), PathBuf::from),
-        )
+        Self::in_directory(&assets())
     }
 
     /// The programs in one directory. An error names what is missing there.
@@ -55,6 +53,15 @@ impl NixlPaths {
             plugins: existing(or("NIXL_TRANSFER_NIXL_PLUGINS", "plugins"))?,
         })
     }
+}
+
+/// Another tool, in the same directory.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    existing(assets().join(name))
+}
+
+fn assets() -> PathBuf {
+    env::var_os("NIXL_TRANSFER_ASSETS").map_or_else(|| tools_dir().join("bin"), PathBuf::from)
 }
 
 /// A program of this workspace: in `NIXL_TRANSFER_BIN_DIR`, else beside the running test (`target/debug`).

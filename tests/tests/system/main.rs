@@ -14,6 +14,7 @@ mod gpus;
 mod inventory;
 mod leaders;
 mod main_job;
+mod monitoring;
 mod network;
 mod operations;
 mod policies;

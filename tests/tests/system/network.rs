@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
 
 /// A directory that plays `/sys`: two RDMA devices, of which `mlx5_1` is down. With `down`, both.
-fn sysfs(directory: &Path, down: bool) -> Result<Value> {
+pub(crate) fn sysfs(directory: &Path, down: bool) -> Result<Value> {
     std::fs::create_dir(directory)?;
     tree::build(directory, include_str!("../../../agent/tests/fixtures/sysfs/nic-down.tree"))?;
     if down {

@@ -6,7 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{CNI_VERSION, CONTAINERD_VERSION, ETCD_VERSION, HELM_VERSION, KUBERNETES_VERSION, cache};
+use super::{
+    CNI_VERSION, CONTAINERD_VERSION, ETCD_VERSION, HELM_VERSION, KUBERNETES_VERSION, PROMETHEUS_VERSION,
+    cache,
+};
 use crate::exec;
 use crate::paths;
 use crate::progress::Step;
@@ -37,6 +40,12 @@ const fn cni(name: &'static str, package: &'static str) -> Program {
     Program { name, version: CNI_VERSION, module: "cni", package, tags: "", minutes: "some seconds" }
 }
 
+/// Without its pages, which need Node.js to build, and without any discovery but of files.
+const fn prometheus(name: &'static str, package: &'static str, minutes: &'static str) -> Program {
+    let tags = "netgo remove_all_sd";
+    Program { name, version: PROMETHEUS_VERSION, module: "prometheus", package, tags, minutes }
+}
+
 pub const PROGRAMS: &[Program] = &[
     Program {
         name: "etcd",
@@ -49,6 +58,12 @@ pub const PROGRAMS: &[Program] = &[
     kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", "3 minutes"),
     kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl", "half a minute"),
     kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "a minute"),
+];
+
+/// What the test of dashboards and rules needs beside those.
+pub const MONITORING_PROGRAMS: &[Program] = &[
+    prometheus("prometheus", "github.com/prometheus/prometheus/cmd/prometheus", "2 minutes"),
+    prometheus("promtool", "github.com/prometheus/prometheus/cmd/promtool", "half a minute"),
 ];
 
 /// What `cargo xtask cluster` needs beside those.
