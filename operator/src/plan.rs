@@ -190,7 +190,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
 
     cleanup::given_up(&wanted, &states, &mut plan.actions);
     fold::progress(&mut status, &wanted, &states, input.memory);
-    run::conclude(input, &mut status, &wanted, &states, halt, now, &mut plan);
+    run::conclude::from_hops(input, &mut status, &wanted, &states, halt, now, &mut plan);
     let fell_back = fold::fallback::note(&before, &status, &wanted, input.cluster);
     settle(input, &before, status, &mut plan);
     // As long as it is not written it would be news again.
