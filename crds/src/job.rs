@@ -77,6 +77,12 @@ pub struct TransferJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub active_deadline_seconds: Option<i64>,
+    /// Seconds from the job's end, Complete or Failed, to its deletion: 0 is at once, absent is never. A job that Argo CD,
+    /// Flux or Helm tracks stays (event `TTLIgnored`): they would make it again, and it would run again. Hooks of theirs
+    /// are deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub ttl_seconds_after_finished: Option<i64>,
     /// Opaque; a change starts a new run. This is how a run is repeated from Git.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]

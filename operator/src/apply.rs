@@ -1,6 +1,7 @@
 //! Carries a plan out: the status first, then the tasks, events last. The only place that writes; it decides nothing.
 //! What the API server answers goes back to the world before the plan counts as applied.
 
+pub mod jobs;
 pub mod patch;
 pub mod writer;
 
@@ -33,7 +34,7 @@ pub struct Work {
     pub job: Option<ObjectReference>,
     /// Merge patch of the job with its status.
     pub status: Option<Value>,
-    /// Writes to tasks.
+    /// Writes to all else.
     pub actions: Vec<Action>,
     /// Events.
     pub notes: Vec<Note>,
@@ -109,7 +110,7 @@ async fn write(
         *status_written = true;
         tell(messages, Observation::Job(Change::Put(patched))).await;
     }
-    let requests: Vec<_> = work.actions.iter().map(|action| act(action, writer, messages)).collect();
+    let requests: Vec<_> = work.actions.iter().map(|action| act(action, work, writer, messages)).collect();
     let mut results = stream::iter(requests).buffer_unordered(AT_ONCE);
     let mut first = Ok(());
     while let Some(result) = results.next().await {
@@ -129,7 +130,12 @@ async fn tell(messages: &mpsc::Sender<Message>, observation: Observation) {
     let _ = messages.send(Message::Answered(Box::new(observation))).await;
 }
 
-async fn act(action: &Action, writer: &Writer, messages: &mpsc::Sender<Message>) -> Result<(), kube::Error> {
+async fn act(
+    action: &Action,
+    work: &Work,
+    writer: &Writer,
+    messages: &mpsc::Sender<Message>,
+) -> Result<(), kube::Error> {
     let change = match action {
         Action::Create(attempts) => {
             for task in attempts {
@@ -153,6 +159,13 @@ async fn act(action: &Action, writer: &Writer, messages: &mpsc::Sender<Message>)
             }
         }
         Action::Delete(task) => delete(task, writer).await?,
+        Action::Expire { resource_version } => {
+            if let Some(job) = &work.job {
+                let change = jobs::expire(job, resource_version, writer).await?;
+                tell(messages, Observation::Job(change)).await;
+            }
+            return Ok(());
+        }
     };
     tell(messages, Observation::Task(change)).await;
     Ok(())

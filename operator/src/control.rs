@@ -25,7 +25,7 @@ use crate::{
     memory::Memory,
     metrics::Metrics,
     plan::{self, Input, Plan},
-    schedule::{Rank, Schedule},
+    schedule::{LONGEST_SLEEP, Rank, Schedule},
     serve::{Health, Watched},
     world::{Clock, Observation, World},
 };
@@ -305,7 +305,8 @@ impl Control {
             self.schedule.forget(&rank.job);
         }
         if plan.is_empty() {
-            if plan.wake_at.is_none() && self.world.rest(&rank.job) {
+            // One that is woken in a minute or more is looked at once a minute, and is small until then.
+            if pause.is_none_or(|pause| pause >= LONGEST_SLEEP) && self.world.rest(&rank.job) {
                 self.memories.remove(&rank.job);
             }
             self.schedule.set_waiting(rank, plan.blocked_on);

@@ -2,12 +2,13 @@
 //! no I/O; the same input always gives the same plan. One room per question: `run` (begin, suspend, resume, end),
 //! `nodes` (who sends, who receives, what stands in the way), `regions` (the same of memory), `hop` (what became of a hop and what comes next), `start`
 //! (those that can start now, together), `chain` (which of them send on to each other), `ledger` (slots), `deadline`
-//! (clocks), `backoff` (pauses), `cleanup` (tasks that nobody needs any more).
+//! (clocks), `backoff` (pauses), `cleanup` (tasks that nobody needs any more), `expire` (jobs that nobody needs any more).
 
 pub mod backoff;
 pub mod chain;
 pub mod cleanup;
 pub mod deadline;
+pub mod expire;
 pub mod hop;
 pub mod ledger;
 pub mod nodes;
@@ -50,7 +51,7 @@ pub struct Input<'a> {
     pub now: Timestamp,
 }
 
-/// Writes to tasks. Tasks are named; the UID guards against another task of that name.
+/// Writes to tasks and to the job itself. Tasks are named; the UID guards against another task of that name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Start an attempt, or those of one chain: one write after the other, and none after one that failed.
@@ -71,6 +72,11 @@ pub enum Action {
         resource_version: String,
         /// Finalizers of others.
         keep: Vec<String>,
+    },
+    /// Delete the job.
+    Expire {
+        /// The version that was decided about.
+        resource_version: String,
     },
 }
 
@@ -118,7 +124,7 @@ pub struct Note {
 pub struct Plan {
     /// The whole new status, to be written before the actions; absent when nothing is due.
     pub status: Option<Box<TransferJobStatus>>,
-    /// Writes to tasks, in any order.
+    /// Writes to all else, in any order.
     pub actions: Vec<Action>,
     /// Events, last.
     pub notes: Vec<Note>,
@@ -169,7 +175,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
     if run::is_over(&status) {
         cleanup::after_the_end(&current, &status, input.cluster, input.now, &mut plan);
         run::acknowledge(input.job, &mut status);
+        expire::mark(input.job, &mut status);
         settle(input, &before, status, &mut plan);
+        expire::delete(input.job, &before, input.now, &mut plan);
         return plan;
     }
 
@@ -191,6 +199,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     cleanup::given_up(&wanted, &states, &mut plan.actions);
     fold::progress(&mut status, &wanted, &states, input.memory);
     run::conclude::from_hops(input, &mut status, &wanted, &states, halt, now, &mut plan);
+    expire::mark(input.job, &mut status);
     let fell_back = fold::fallback::note(&before, &status, &wanted, input.cluster);
     settle(input, &before, status, &mut plan);
     // As long as it is not written it would be news again.
@@ -209,7 +218,10 @@ pub fn plan_deleted(tasks: &[&TransferTask], cluster: &Cluster) -> Plan {
 fn settle(input: &Input<'_>, before: &TransferJobStatus, after: TransferJobStatus, plan: &mut Plan) {
     match fold::due::due(before, &after, input.memory.last_write, input.open, input.now) {
         Due::Nothing => {}
-        Due::Now => plan.status = Some(Box::new(after)),
+        Due::Now => {
+            plan.notes.extend(expire::ignored(before, &after));
+            plan.status = Some(Box::new(after));
+        }
         Due::At(at) => plan.wake(at),
     }
 }

@@ -22,7 +22,7 @@ pub struct Rank {
 /// How many jobs that wait for one node are looked at in one go; the rest follow when they could not use the slots.
 const LOOKED_AT: usize = 16;
 /// Jobs are looked at again after this long even if nothing happened, so that a clock that was set cannot strand one.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+pub const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// The queue.
 #[derive(Debug, Default)]

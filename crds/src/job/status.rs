@@ -57,6 +57,10 @@ pub struct TransferJobStatus {
     /// When the run ended, Complete or Failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// Who tracks the job, and by which label or annotation, so that `spec.ttlSecondsAfterFinished` does nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub ttl_ignored: Option<String>,
     /// The clocks of the run; suspension stops them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<RunClock>,

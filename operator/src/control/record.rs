@@ -52,6 +52,7 @@ pub fn record(metrics: &Metrics, job: Option<&TransferJob>, plan: &Plan) {
             Action::Release { task, .. } => {
                 tracing::debug!(namespace, job = name, run, task = task.name, "release");
             }
+            Action::Expire { .. } => tracing::info!(namespace, job = name, run, "its time is over"),
         }
     }
     for note in &plan.notes {

@@ -5,12 +5,14 @@ use std::borrow::Cow;
 use nixl_transfer_crds::{TransferJob, job::status::Phase};
 
 use super::{World, uid, version};
-use crate::plan::run;
+use crate::plan::{expire, run};
 
 /// Takes away what nobody here reads, which is most of an object's size.
 pub fn lighten_job(job: &mut TransferJob) {
     job.metadata.managed_fields = None;
-    job.metadata.annotations = None;
+    if let Some(annotations) = &mut job.metadata.annotations {
+        annotations.retain(|key, _| expire::reads_annotation(key));
+    }
 }
 
 /// What a job is counted by.

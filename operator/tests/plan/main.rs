@@ -5,6 +5,7 @@ mod any_sequence;
 mod chains;
 mod clocks;
 mod discard;
+mod expiry;
 mod model;
 mod network;
 mod regions;

@@ -309,6 +309,10 @@ impl World {
                     assert!(!open || self.cluster.is_gone(&node), "released while {node} may still write");
                 }
             }
+            Action::Expire { .. } => {
+                assert!(self.status().completion_time.is_some(), "a job is deleted after its end");
+                self.job = None;
+            }
         }
     }
 

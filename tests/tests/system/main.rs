@@ -8,6 +8,7 @@ mod chains;
 mod clears;
 mod external;
 mod faults;
+mod gitops;
 mod gpu_workloads;
 mod gpus;
 mod inventory;

@@ -111,6 +111,10 @@ async fn run_everything(cluster: &mut Cluster, sockets: &Sockets) -> Result<()> 
         destination.is_some_and(|it| it.attempt > 0)
     };
     cluster.wait_for("slow", SOON, "tried again", retried).await?;
+    // A job whose time is over as soon as it is.
+    let brief = one_to_one("brief", ("a", "file"), ("b", "brief"));
+    cluster.apply(&with(brief, "ttlSecondsAfterFinished", json!(0)))?;
+    cluster.wait_gone("brief", SOON).await?;
     for job in ["slow", "plain", "memory"] {
         cluster.jobs().delete(job, &DeleteParams::default()).await?;
     }
