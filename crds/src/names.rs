@@ -22,6 +22,8 @@ pub const LABEL_ATTEMPT: &str = "nixl-transfer.io/attempt";
 /// Finalizer of every TransferTask; the operator removes it when both agents are done with the task or gone.
 pub const TASK_FINALIZER: &str = "nixl-transfer.io/task";
 
+/// The operator, as jobs name who manages them.
+pub const OPERATOR: &str = "nixl-transfer.io/operator";
 /// Field manager of the operator.
 pub const OPERATOR_MANAGER: &str = "nixl-transfer-operator";
 /// Field manager of an agent for everything it writes about its node.

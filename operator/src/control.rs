@@ -6,6 +6,7 @@ mod record;
 mod writeouts;
 
 use std::{
+    cmp::Reverse,
     collections::HashSet,
     future::Future,
     sync::Arc,
@@ -263,7 +264,8 @@ impl Control {
         let active = object.and_then(|job| job.status.as_ref()?.nodes).map_or(0, |nodes| nodes.active);
         let created = object.and_then(|job| job.metadata.creation_timestamp.as_ref());
         let created = created.map_or(0, |time| time.0.as_second());
-        Rank { active: u32::try_from(active).unwrap_or(0), created, job }
+        let priority = Reverse(object.map_or(0, |job| job.spec.priority));
+        Rank { priority, active: u32::try_from(active).unwrap_or(0), created, job }
     }
 
     /// Plans one job and starts the writes.

@@ -31,9 +31,8 @@ pub fn begin(
     now: Timestamp,
     notes: &mut Vec<Note>,
 ) -> TransferJobStatus {
-    let hash = job.spec.moved_hash();
-    let same = before.run > 0 && before.moved_hash == hash && before.last_handled_trigger == job.spec.trigger;
-    if same {
+    let triggered = before.last_handled_trigger != job.spec.trigger;
+    if before.run > 0 && !triggered && !job.spec.needs_run(&before.moved_hash) {
         return before.clone();
     }
     let generation = job.metadata.generation;
@@ -41,7 +40,7 @@ pub fn begin(
     let mut status = TransferJobStatus {
         observed_generation: generation,
         run,
-        moved_hash: hash,
+        moved_hash: job.spec.moved_hash(),
         last_handled_trigger: job.spec.trigger.clone(),
         phase: Some(Phase::Pending),
         start_time: Some(Time(now)),

@@ -25,6 +25,10 @@ impl World {
     pub(super) fn put_job(&mut self, mut job: TransferJob) {
         let uid = uid(&job.metadata);
         let older = |known: u64| known >= version(&job.metadata);
+        // Whose a job is never changes.
+        if !job.spec.is_ours() {
+            return;
+        }
         if self.tombstones.contains(&uid) || self.jobs.version(&uid).is_some_and(older) {
             return;
         }

@@ -4,11 +4,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kube::api::DeleteParams;
+use nixl_transfer_crds::{TransferJob, job::status::Phase};
 use nixl_transfer_tests::{
     Cluster, Setup,
     cluster::NAMESPACE,
     data::{assert_same, write_file},
     jobs::{one_to_one, with},
+    refusals::Refusals,
 };
 use serde_json::{Value, json};
 
@@ -84,5 +87,112 @@ async fn a_finished_job_is_deleted_unless_a_tool_would_make_it_again() -> Result
     );
     let said = events(&cluster, "tracked", "TTLIgnored")?;
     ensure!(said.len() == 1, "said more than once: {said:?}");
+    Ok(())
+}
+
+/// Waits until the operator has seen this version of the spec; gives the number of the run.
+async fn seen(cluster: &Cluster, name: &str) -> Result<i64> {
+    let seen = |job: &TransferJob| {
+        job.status.as_ref().is_some_and(|status| status.observed_generation == job.metadata.generation)
+    };
+    let job = cluster.wait_for(name, SOON, "seen", seen).await?;
+    Ok(job.status.context("a status")?.run)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_never_runs_again_runs_when_triggered() -> Result<()> {
+    let cluster = Setup::nodes(&["a", "b"]).start().await?;
+    for (path, seed) in [("file", 1), ("other", 2)] {
+        write_file(&cluster.path("a", path), MIB, seed)?;
+    }
+    let mut job = with(one_to_one("once", ("a", "file"), ("b", "copy")), "rerunPolicy", json!("Never"));
+    cluster.apply(&job)?;
+    cluster.wait_complete("once", SOON).await?;
+    // What is moved cannot be changed, and how it is moved starts nothing.
+    let mut refusals = Refusals::default();
+    for (what, pointer, value) in [
+        ("another source", "/spec/source/volume/path", json!("other")),
+        ("another destination", "/spec/destinations/0/volume/path", json!("elsewhere")),
+    ] {
+        let mut changed = job.clone();
+        *changed.pointer_mut(pointer).context("a field")? = value;
+        refusals.expect(
+            what,
+            &["immutable while rerunPolicy is Never", "OnSpecChange"],
+            cluster.apply(&changed),
+        );
+    }
+    refusals.finish()?;
+    job["spec"]["integrity"] = json!({"algorithm": "BLAKE3"});
+    job["spec"]["writePolicy"] = json!("Overwrite");
+    cluster.apply(&job)?;
+    ensure!(seen(&cluster, "once").await? == 1, "a change of integrity has started a run");
+    job["spec"]["trigger"] = json!("again");
+    cluster.apply(&job)?;
+    let again = cluster.wait_complete("once", SOON).await?.status.context("a status")?;
+    let digest = again.destinations[0].digest.clone().unwrap_or_default();
+    ensure!(again.run == 2 && digest.starts_with("blake3:"), "run {} {digest}", again.run);
+    // Both at once: that is one decision.
+    job["spec"]["rerunPolicy"] = json!("OnSpecChange");
+    job["spec"]["source"]["volume"]["path"] = json!("other");
+    cluster.apply(&job)?;
+    let other = cluster.wait_complete("once", SOON).await?.status.context("a status")?;
+    ensure!(other.run == 3, "run {}", other.run);
+    assert_same(&cluster.path("a", "other"), &cluster.path("b", "copy"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_others_manage_is_left_alone() -> Result<()> {
+    let mut cluster = Setup::nodes(&["a", "b"]).start().await?;
+    write_file(&cluster.path("a", "file"), MIB, 1)?;
+    let managed = |name: &str, by: &str| {
+        let job = with(one_to_one(name, ("a", "file"), ("b", name)), "managedBy", json!(by));
+        with(job, "ttlSecondsAfterFinished", json!(3600))
+    };
+    let theirs = managed("theirs", "kueue.x-k8s.io/multikueue");
+    cluster.apply(&theirs)?;
+    cluster.apply(&managed("ours", "nixl-transfer.io/operator"))?;
+    cluster.wait_complete("ours", SOON).await?;
+    cluster.operator_mut().restart()?;
+    cluster.apply(&one_to_one("later", ("a", "file"), ("b", "later")))?;
+    cluster.wait_complete("later", SOON).await?;
+    let job = cluster.jobs().get("theirs").await?;
+    ensure!(job.status.is_none() && cluster.tasks_of("theirs").await?.is_empty(), "{:?}", job.status);
+    let mut refusals = Refusals::default();
+    let words = &["managedBy is immutable", "delete the job"];
+    refusals.expect("another manager", words, cluster.apply(&managed("theirs", "nixl-transfer.io/operator")));
+    refusals.expect("no manager", words, cluster.apply(&with(theirs, "managedBy", Value::Null)));
+    refusals.finish()?;
+    cluster.jobs().delete("theirs", &DeleteParams::default()).await?;
+    cluster.wait_gone("theirs", SOON).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_that_wait_for_a_slot_the_highest_priority_goes_first() -> Result<()> {
+    let setup = Setup::nodes(&["a", "b"]).agent_config("a", json!({"slots": 1}));
+    let cluster = setup.start().await?;
+    write_file(&cluster.path("a", "file"), 2 * MIB, 1)?;
+    let slow = |name: &str, priority: i32| {
+        let job = with(one_to_one(name, ("a", "file"), ("b", name)), "priority", json!(priority));
+        with(job, "transport", json!({"bandwidthLimit": "1Mi", "chunkSize": "64Ki"}))
+    };
+    cluster.apply(&slow("first", 0))?;
+    cluster.wait_moving("first", 1, SOON).await?;
+    // The one that matters more comes last.
+    for (name, priority) in [("lowest", -5), ("middle", 0), ("highest", 7)] {
+        cluster.apply(&slow(name, priority))?;
+        let queued =
+            |job: &TransferJob| job.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Queued));
+        cluster.wait_for(name, SOON, "queued", queued).await?;
+    }
+    let mut begun = Vec::new();
+    for name in ["lowest", "middle", "highest"] {
+        cluster.wait_complete(name, SOON).await?;
+        let task = cluster.tasks_of(name).await?.pop().context("a task")?;
+        begun.push((task.metadata.creation_timestamp.map(|time| time.0), name));
+    }
+    begun.sort();
+    let order: Vec<_> = begun.iter().map(|(_, name)| *name).collect();
+    ensure!(order == ["highest", "middle", "lowest"], "{begun:?}");
     Ok(())
 }
