@@ -54,6 +54,18 @@ pub struct TransferJobSpec {
     /// Where it goes: 1 to 64 entries, each with a name of its own, each matching one or many nodes.
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub destinations: Vec<Destination>,
+    /// Keeps serving the nodes that match later, and those that come back: a node is told by its UID. `Ready` is False until they
+    /// have their copies; `Complete`, once True, stays. A node that leaves is no failure, and where no node matches the job is
+    /// Ready. What had to be given up on a node does not keep others from being served. Such a job never finishes: it has no
+    /// TTL, and `activeDeadlineSeconds` is for the time before it is Complete.
+    #[serde(default)]
+    pub follow: bool,
+    /// Labels the nodes that hold the data, so that pods can be scheduled there: `data.nixl-transfer.io/<namespace>.<name>=ready`.
+    /// Where `<namespace>.<name>` is longer than 63 characters, it is its first 46, a dash and 16 digits of a hash;
+    /// `status.nodeLabel` has the key. The label goes when the job is deleted or begins another run. Where the administrator does
+    /// not allow it, the job fails with `InvalidSpec`.
+    #[serde(default)]
+    pub label_nodes: bool,
     /// How the bytes travel.
     #[serde(default)]
     pub transport: Transport,

@@ -28,7 +28,7 @@ use crate::{
     plan::{self, Input, Plan},
     schedule::{LONGEST_SLEEP, Rank, Schedule},
     serve::{Health, Watched},
-    world::{Clock, Observation, World},
+    world::{Clock, Observation, World, labels::is_label},
 };
 use writeouts::WriteOuts;
 
@@ -67,6 +67,7 @@ pub struct Control {
     health: Arc<Health>,
     backoff_base: i64,
     rack_label: String,
+    label_nodes: bool,
     applying: WriteOuts,
 }
 
@@ -90,6 +91,7 @@ impl Control {
             health,
             backoff_base: config.backoff_base_seconds,
             rack_label: config.rack_label.clone(),
+            label_nodes: config.label_nodes,
             applying: WriteOuts::new(writer, config.writers.into(), events, sender),
         }
     }
@@ -277,6 +279,10 @@ impl Control {
         let job = self.world.job(&rank.job);
         let job = job.as_deref().filter(|job| job.metadata.deletion_timestamp.is_none());
         let plan = match job {
+            None if is_label(&rank.job) => {
+                let unwanted = self.label_nodes && !self.world.is_wanted(&rank.job);
+                if unwanted { plan::plan_unwanted(&rank.job, &self.world.cluster) } else { Plan::default() }
+            }
             None => {
                 self.memories.remove(&rank.job);
                 plan::plan_deleted(&tasks, &self.world.cluster)
@@ -293,6 +299,7 @@ impl Control {
                     open: self.world.open_count(),
                     backoff_base: self.backoff_base,
                     rack_label: &self.rack_label,
+                    label_nodes: self.label_nodes,
                     now,
                 });
                 memory.set_queued(plan.queued.clone());

@@ -57,6 +57,10 @@ pub struct TransferJobStatus {
     /// When the run ended, Complete or Failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// Key of the label of the nodes that hold the data, with `spec.labelNodes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub node_label: Option<String>,
     /// Who tracks the job, and by which label or annotation, so that `spec.ttlSecondsAfterFinished` does nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]

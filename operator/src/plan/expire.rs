@@ -55,7 +55,7 @@ fn tracker(metadata: &ObjectMeta) -> Option<String> {
 
 /// Notes in the status of a job that is over what makes its TTL void.
 pub fn mark(job: &TransferJob, status: &mut TransferJobStatus) {
-    let bounded = job.spec.ttl_seconds_after_finished.filter(|_| run::is_over(status));
+    let bounded = job.spec.ttl_seconds_after_finished.filter(|_| run::is_over(job, status));
     status.ttl_ignored = bounded.and_then(|_| tracker(&job.metadata));
 }
 

@@ -59,9 +59,19 @@ pub fn begin(
     status
 }
 
-/// Whether the run has ended.
-pub fn is_over(status: &TransferJobStatus) -> bool {
+/// Whether the run has ended for good. What follows nodes is never over.
+pub fn is_over(job: &TransferJob, status: &TransferJobStatus) -> bool {
+    !job.spec.follow && is_at_rest(status)
+}
+
+/// Whether the run has come to an end once.
+pub fn has_ended(status: &TransferJobStatus) -> bool {
     condition::is_true(&status.conditions, condition::COMPLETE) || has_failed(status)
+}
+
+/// Whether it has, and nothing is under way, not even for a node that came later.
+pub fn is_at_rest(status: &TransferJobStatus) -> bool {
+    has_ended(status) && !condition::is_true(&status.conditions, condition::RECONCILING)
 }
 
 /// Whether the run has ended with a failure.
@@ -98,9 +108,16 @@ pub fn halted(
         condition::remove(&mut status.conditions, condition::SUSPENDED);
         notes.push(note(Reason::Pending, "Resume", "The run goes on".into(), false));
     }
+    let end = ends_by(job, status)?;
+    (now >= end).then_some(Halt::TooLate(end))
+}
+
+/// When the run must have ended.
+pub fn ends_by(job: &TransferJob, status: &TransferJobStatus) -> Option<Timestamp> {
     let start = deadline::effective_start(status.clock.as_ref()?)?;
     let end = deadline::after(start, job.spec.active_deadline_seconds?);
-    (now >= end).then_some(Halt::TooLate(end))
+    let is_complete = condition::is_true(&status.conditions, condition::COMPLETE);
+    (!is_complete).then_some(end)
 }
 
 fn note(reason: Reason, action: &'static str, message: String, warning: bool) -> Note {

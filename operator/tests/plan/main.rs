@@ -6,6 +6,7 @@ mod chains;
 mod clocks;
 mod discard;
 mod expiry;
+mod following;
 mod model;
 mod network;
 mod regions;

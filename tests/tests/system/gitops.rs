@@ -172,19 +172,24 @@ async fn of_those_that_wait_for_a_slot_the_highest_priority_goes_first() -> Resu
     let setup = Setup::nodes(&["a", "b"]).agent_config("a", json!({"slots": 1}));
     let cluster = setup.start().await?;
     write_file(&cluster.path("a", "file"), 2 * MIB, 1)?;
-    let slow = |name: &str, priority: i32| {
+    let slow = |name: &str, priority: i32, rate: &str| {
         let job = with(one_to_one(name, ("a", "file"), ("b", name)), "priority", json!(priority));
-        with(job, "transport", json!({"bandwidthLimit": "1Mi", "chunkSize": "64Ki"}))
+        with(job, "transport", json!({"bandwidthLimit": rate, "chunkSize": "64Ki"}))
     };
-    cluster.apply(&slow("first", 0))?;
-    cluster.wait_moving("first", 1, SOON).await?;
+    // It has the slot until all others wait.
+    cluster.apply(&slow("first", -9, "64Ki"))?;
+    let active = |job: &TransferJob| {
+        job.status.as_ref().and_then(|it| it.nodes).is_some_and(|nodes| nodes.active == 1)
+    };
+    cluster.wait_for("first", SOON, "under way", active).await?;
     // The one that matters more comes last.
     for (name, priority) in [("lowest", -5), ("middle", 0), ("highest", 7)] {
-        cluster.apply(&slow(name, priority))?;
+        cluster.apply(&slow(name, priority, "1Mi"))?;
         let queued =
             |job: &TransferJob| job.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Queued));
         cluster.wait_for(name, SOON, "queued", queued).await?;
     }
+    cluster.jobs().delete("first", &DeleteParams::default()).await?;
     let mut begun = Vec::new();
     for name in ["lowest", "middle", "highest"] {
         cluster.wait_complete(name, SOON).await?;

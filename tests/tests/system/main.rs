@@ -8,6 +8,7 @@ mod chains;
 mod clears;
 mod external;
 mod faults;
+mod following;
 mod gitops;
 mod gpu_workloads;
 mod gpus;

@@ -40,7 +40,7 @@ fn granted() -> Result<BTreeSet<Right>> {
     for document in serde_yaml::Deserializer::from_str(&text) {
         let role = Value::deserialize(document)?;
         let who = match role["metadata"]["name"].as_str() {
-            Some("nixl-transfer-operator") => "operator",
+            Some("nixl-transfer-operator" | "nixl-transfer-operator-labels") => "operator",
             Some("nixl-transfer-agent") => "agent",
             _ => continue,
         };
@@ -111,8 +111,8 @@ async fn run_everything(cluster: &mut Cluster, sockets: &Sockets) -> Result<()> 
         destination.is_some_and(|it| it.attempt > 0)
     };
     cluster.wait_for("slow", SOON, "tried again", retried).await?;
-    // A job whose time is over as soon as it is.
-    let brief = one_to_one("brief", ("a", "file"), ("b", "brief"));
+    // A job that labels its node, and whose time is over as soon as it is.
+    let brief = with(one_to_one("brief", ("a", "file"), ("b", "brief")), "labelNodes", json!(true));
     cluster.apply(&with(brief, "ttlSecondsAfterFinished", json!(0)))?;
     cluster.wait_gone("brief", SOON).await?;
     for job in ["slow", "plain", "memory"] {
@@ -125,7 +125,9 @@ async fn run_everything(cluster: &mut Cluster, sockets: &Sockets) -> Result<()> 
 async fn operator_and_agents_may_do_what_they_do_and_no_more() -> Result<()> {
     let sockets = Sockets::new()?;
     let setup = Setup::nodes(&["a", "b"]).agent_config("b", sockets.config("b")).audited();
-    let mut cluster = setup.operator_argument("--leader-elect").start().await?;
+    let setup = setup.operator_argument("--leader-elect").operator_argument("--label-nodes");
+    let mut cluster = setup.start().await?;
+    cluster.may_label()?;
     run_everything(&mut cluster, &sockets).await?;
     let (used, refused) = used(&cluster.plane.audited()?);
     ensure!(refused.is_empty(), "refused: {refused:#?}");

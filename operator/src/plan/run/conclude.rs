@@ -8,12 +8,12 @@ use nixl_transfer_crds::{
     job::{TransferJobStatus, status::Phase},
 };
 
-use super::{Halt, note};
+use super::{Halt, ends_by, note};
 use crate::{
     fold,
     plan::{
         Input, Plan, deadline,
-        hop::{State, cause::Cause},
+        hop::{State, cause::Cause, task},
         nodes::Wanted,
     },
 };
@@ -30,9 +30,17 @@ pub fn from_hops(
 ) {
     let job = input.job;
     status.observed_generation = job.metadata.generation;
+    for condition in status.conditions.iter_mut().filter(|it| it.type_ == condition::COMPLETE) {
+        condition.observed_generation = job.metadata.generation;
+    }
+    if let (Err(block), true) = (task::check(input), states.is_empty()) {
+        return fail(status, &block.into(), job, now, plan);
+    }
     let settled = |state: &State| state.is_served() || matches!(state, State::Failed(_));
     let ending = states.iter().filter(|state| matches!(state, State::Ending(_))).count();
-    if states.iter().all(State::is_served) {
+    // What is to follow does not, while it is suspended, even if all have their copies.
+    let follows_not = job.spec.follow && halt == Some(Halt::Suspended);
+    if states.iter().all(State::is_served) && !follows_not {
         return complete(input, status, hops, now, plan);
     }
     match halt {
@@ -53,7 +61,7 @@ pub fn from_hops(
             }
         }
         None => {
-            if let Some(end) = deadline_of_run(status, job) {
+            if let Some(end) = ends_by(job, status) {
                 plan.wake(end);
             }
             let failed = || {
@@ -87,11 +95,6 @@ pub fn from_hops(
     }
 }
 
-fn deadline_of_run(status: &TransferJobStatus, job: &TransferJob) -> Option<Timestamp> {
-    let start = deadline::effective_start(status.clock.as_ref()?)?;
-    Some(deadline::after(start, job.spec.active_deadline_seconds?))
-}
-
 fn set(
     status: &mut TransferJobStatus,
     kind: &str,
@@ -102,6 +105,10 @@ fn set(
     now: Timestamp,
 ) {
     condition::set(&mut status.conditions, kind, truth, reason, message, job.metadata.generation, now);
+}
+
+fn remove(status: &mut TransferJobStatus, kinds: &[&str]) {
+    kinds.iter().for_each(|kind| condition::remove(&mut status.conditions, kind));
 }
 
 fn running(
@@ -115,7 +122,7 @@ fn running(
     status.phase = Some(phase);
     set(status, condition::READY, Truth::False, reason, message, job, now);
     set(status, condition::RECONCILING, Truth::True, reason, message, job, now);
-    condition::remove(&mut status.conditions, condition::SUSPENDED);
+    remove(status, &[condition::SUSPENDED, condition::STALLED, condition::FAILED]);
 }
 
 fn suspend(status: &mut TransferJobStatus, job: &TransferJob, now: Timestamp, plan: &mut Plan) {
@@ -126,9 +133,7 @@ fn suspend(status: &mut TransferJobStatus, job: &TransferJob, now: Timestamp, pl
     status.phase = Some(Phase::Suspended);
     set(status, condition::READY, Truth::False, Reason::Suspended, message, job, now);
     set(status, condition::SUSPENDED, Truth::True, Reason::Suspended, message, job, now);
-    for kind in [condition::RECONCILING, condition::STALLED] {
-        condition::remove(&mut status.conditions, kind);
-    }
+    remove(status, &[condition::RECONCILING, condition::STALLED, condition::FAILED]);
 }
 
 fn complete(
@@ -141,32 +146,45 @@ fn complete(
     let job = input.job;
     let count = status.nodes.map_or(0, |nodes| nodes.succeeded);
     let has = if count == 1 { "1 node has the data".into() } else { format!("{count} nodes have the data") };
-    let (reason, message) = if hops.iter().any(fold::is_unverified) {
+    let before = job.status.as_ref().filter(|before| before.run == status.run);
+    let is = |kind| before.is_some_and(|before| condition::is_true(&before.conditions, kind));
+    let (was_complete, was_ready) = (is(condition::COMPLETE), is(condition::READY));
+    let (reason, message) = if hops.is_empty() {
+        (Reason::Succeeded, "no node matches; those that come get their copy".into())
+    } else if hops.iter().any(fold::is_unverified) {
         (Reason::Unverified, format!("{has}, as it was read; what it should be its owner has not said"))
     } else {
         (Reason::Succeeded, format!("{has}, verified"))
     };
     status.phase = Some(Phase::Complete);
-    status.completion_time = Some(Time(now));
-    fold::finished(status, input.now);
+    if was_complete {
+        // What was said of the run at its end stays said; there is nothing new to measure.
+        fold::keep_rate(status, before);
+    } else {
+        status.completion_time = Some(Time(now));
+        fold::finished(status, input.now);
+    }
     for kind in [condition::READY, condition::COMPLETE] {
         set(status, kind, Truth::True, reason, &message, job, now);
     }
-    for kind in [condition::RECONCILING, condition::STALLED, condition::SUSPENDED] {
-        condition::remove(&mut status.conditions, kind);
-    }
-    plan.notes.push(note(reason, "CompleteRun", message, false));
+    let abnormal = [condition::RECONCILING, condition::STALLED, condition::SUSPENDED, condition::FAILED];
+    remove(status, &abnormal);
+    let action = if was_complete { "CatchUp" } else { "CompleteRun" };
+    plan.notes.extend((!was_ready).then(|| note(reason, action, message, false)));
 }
 
 fn fail(status: &mut TransferJobStatus, cause: &Cause, job: &TransferJob, now: Timestamp, plan: &mut Plan) {
+    let known = condition::find(&status.conditions, condition::FAILED);
+    let known = known.is_some_and(|known| known.message == condition::shortened(&cause.message));
     status.phase = Some(Phase::Failed);
-    status.completion_time = Some(Time(now));
+    if !job.spec.follow {
+        status.completion_time = Some(Time(now));
+    }
     set(status, condition::READY, Truth::False, cause.reason, &cause.message, job, now);
     for kind in [condition::STALLED, condition::FAILED] {
         set(status, kind, Truth::True, cause.reason, &cause.message, job, now);
     }
-    for kind in [condition::RECONCILING, condition::SUSPENDED] {
-        condition::remove(&mut status.conditions, kind);
-    }
-    plan.notes.push(note(cause.reason, "FailRun", cause.message.clone(), true));
+    remove(status, &[condition::RECONCILING, condition::SUSPENDED]);
+    // What follows goes on, and would say it each time.
+    plan.notes.extend((!known).then(|| note(cause.reason, "FailRun", cause.message.clone(), true)));
 }
