@@ -43,7 +43,7 @@ pub enum Wanted {
     Build,
     /// Enough for the demo.
     Demo,
-    /// And kube-controller-manager, for tests of namespace deletion, and the Python peers.
+    /// And kube-controller-manager, for tests of namespace deletion, helm and the judges of an object's health, and the Python peers.
     Everything,
     /// And what the nodes of a real cluster run.
     Cluster,
@@ -69,6 +69,11 @@ pub fn ensure(wanted: Wanted) -> Result<()> {
             _ => go::ensure(&cache, program)?,
         };
         programs.push(path);
+    }
+    if matches!(wanted, Wanted::Everything | Wanted::Cluster) {
+        for program in go::TEST_PROGRAMS {
+            programs.push(go::ensure(&cache, program)?);
+        }
     }
     if wanted == Wanted::Cluster {
         for program in go::CLUSTER_PROGRAMS {

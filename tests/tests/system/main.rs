@@ -12,6 +12,8 @@ mod following;
 mod gitops;
 mod gpu_workloads;
 mod gpus;
+mod health;
+mod helm;
 mod inventory;
 mod leaders;
 mod main_job;

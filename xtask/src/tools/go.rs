@@ -51,6 +51,26 @@ pub const PROGRAMS: &[Program] = &[
     kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "a minute"),
 ];
 
+/// What tests need beside those.
+pub const TEST_PROGRAMS: &[Program] = &[
+    Program {
+        name: "helm",
+        version: HELM_VERSION,
+        module: "helm",
+        package: "helm.sh/helm/v4/cmd/helm",
+        tags: "",
+        minutes: "a minute",
+    },
+    Program {
+        name: "health",
+        version: "1", // another number when its source changes what it says
+        module: "health",
+        package: ".",
+        tags: "",
+        minutes: "a minute",
+    },
+];
+
 /// What `cargo xtask cluster` needs beside those.
 pub const CLUSTER_PROGRAMS: &[Program] = &[
     kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet", "2 minutes"),
@@ -63,14 +83,6 @@ pub const CLUSTER_PROGRAMS: &[Program] = &[
         "some seconds",
     ),
     containerd("ctr", "github.com/containerd/containerd/v2/cmd/ctr", "some seconds"),
-    Program {
-        name: "helm",
-        version: HELM_VERSION,
-        module: "helm",
-        package: "helm.sh/helm/v4/cmd/helm",
-        tags: "",
-        minutes: "a minute",
-    },
     cni("bridge", "github.com/containernetworking/plugins/plugins/main/bridge"),
     cni("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
     cni("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),
