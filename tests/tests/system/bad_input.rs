@@ -67,7 +67,7 @@ const REFUSED_BY_THE_API_SERVER: &[Case] = &[
     (
         "too high a priority",
         |job| job["spec"]["priority"] = json!(2_000_000_000),
-        &["spec.priority", "1e+09"],
+        &["spec.priority", "less than or equal to 1000000000"],
     ),
     (
         "a negative time to live",

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::api::DeleteParams;
-use nixl_transfer_crds::{TransferJob, job::status::Phase};
+use nixl_transfer_crds::{
+    TransferJob,
+    job::{TransferJobStatus, status::Phase},
+};
 use nixl_transfer_tests::{
     Cluster, Setup,
     cluster::NAMESPACE,
@@ -157,7 +160,9 @@ async fn a_job_that_others_manage_is_left_alone() -> Result<()> {
     cluster.apply(&one_to_one("later", ("a", "file"), ("b", "later")))?;
     cluster.wait_complete("later", SOON).await?;
     let job = cluster.jobs().get("theirs").await?;
-    ensure!(job.status.is_none() && cluster.tasks_of("theirs").await?.is_empty(), "{:?}", job.status);
+    let untouched = TransferJobStatus { observed_generation: Some(-1), ..TransferJobStatus::default() };
+    ensure!(job.status.as_ref() == Some(&untouched), "{:?}", job.status);
+    ensure!(cluster.tasks_of("theirs").await?.is_empty(), "tasks of a job that others manage");
     let mut refusals = Refusals::default();
     let words = &["managedBy is immutable", "delete the job"];
     refusals.expect("another manager", words, cluster.apply(&managed("theirs", "nixl-transfer.io/operator")));

@@ -98,6 +98,13 @@ async fn all_tools_agree_on_how_a_job_is() -> Result<()> {
         cluster.plane.kubectl(&["patch", "tj", job, "--type=merge", "--patch", &change.to_string()])
     };
 
+    // One that nobody has seen, or ever will: to kstatus an object without a status is done.
+    cluster.apply(&with(
+        one_to_one("theirs", ("a", "file"), ("b", "x")),
+        "managedBy",
+        json!("other/controller"),
+    ))?;
+    judges.expect(&cluster, "theirs", IN_PROGRESS)?;
     cluster.apply(&with(one_to_one("job", ("a", "file"), ("b", "slow")), "transport", slow()))?;
     cluster.wait_moving("job", 1, SOON).await?;
     judges.expect(&cluster, "job", IN_PROGRESS)?;
