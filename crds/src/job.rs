@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     endpoint::{Destination, Source},
-    policy::{Integrity, Transport, WritePolicy},
+    names,
+    policy::{Integrity, RerunPolicy, Transport, WritePolicy},
 };
 pub use status::TransferJobStatus;
 
@@ -16,7 +17,7 @@ pub use status::TransferJobStatus;
 ///
 /// The spec is mutable. A change of what is moved (`source`, `destinations`, `integrity`, `writePolicy`) or of
 /// `trigger` cancels the run under way and starts the next one; a change of anything else applies to the run under
-/// way from its next attempt on.
+/// way from its next attempt on. `rerunPolicy` leaves new runs to `trigger` alone.
 #[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[kube(
     group = "nixl-transfer.io",
@@ -43,12 +44,28 @@ pub use status::TransferJobStatus;
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.rerunPolicy != 'Never' || (self.source == oldSelf.source && self.destinations == oldSelf.destinations)").message("source and destinations are immutable while rerunPolicy is Never: apply another job, or set rerunPolicy to OnSpecChange"),
+    validation = Rule::new("has(self.managedBy) == has(oldSelf.managedBy) && (!has(self.managedBy) || self.managedBy == oldSelf.managedBy)").message("managedBy is immutable: delete the job and apply it again")
+)]
 pub struct TransferJobSpec {
     /// What is moved, and from where.
     pub source: Source,
     /// Where it goes: 1 to 64 entries, each with a name of its own, each matching one or many nodes.
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub destinations: Vec<Destination>,
+    /// Keeps serving the nodes that match later, and those that come back: a node is told by its UID. `Ready` is False until they
+    /// have their copies; `Complete`, once True, stays. A node that leaves is no failure, and where no node matches the job is
+    /// Ready. What had to be given up on a node does not keep others from being served. Such a job never finishes: it has no
+    /// TTL, and `activeDeadlineSeconds` is for the time before it is Complete.
+    #[serde(default)]
+    pub follow: bool,
+    /// Labels the nodes that hold the data, so that pods can be scheduled there: `data.nixl-transfer.io/<namespace>.<name>=ready`.
+    /// Where `<namespace>.<name>` is longer than 63 characters, it is its first 46, a dash and 16 digits of a hash;
+    /// `status.nodeLabel` has the key. The label goes when the job is deleted or begins another run. Where the administrator does
+    /// not allow it, the job fails with `InvalidSpec`.
+    #[serde(default)]
+    pub label_nodes: bool,
     /// How the bytes travel.
     #[serde(default)]
     pub transport: Transport,
@@ -61,6 +78,11 @@ pub struct TransferJobSpec {
     /// Stops the run, and all its clocks, until it is false again. Files that were committed stay.
     #[serde(default)]
     pub suspend: bool,
+    /// Jobs of a higher priority go first where the transfer slots of a node are taken; among equals, those with the fewest
+    /// hops under way, then the oldest. What is under way is never ended for it.
+    #[serde(default)]
+    #[schemars(range(min = -1_000_000_000, max = 1_000_000_000))]
+    pub priority: i32,
     /// Retries of a hop after its first attempt, with a pause of 10 s that doubles up to 6 min.
     #[serde(default = "default_backoff_limit")]
     #[schemars(range(min = 0, max = 100))]
@@ -77,10 +99,28 @@ pub struct TransferJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub active_deadline_seconds: Option<i64>,
+    /// Seconds from the job's end, Complete or Failed, to its deletion: 0 is at once, absent is never. A job that Argo CD,
+    /// Flux or Helm tracks stays (event `TTLIgnored`): they would make it again, and it would run again. Hooks of theirs
+    /// are deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub ttl_seconds_after_finished: Option<i64>,
     /// Opaque; a change starts a new run. This is how a run is repeated from Git.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub trigger: String,
+    /// What makes the job run again. With `Never`, `source` and `destinations` are immutable, and a change of `integrity` or
+    /// `writePolicy` applies to the next run. Back at `OnSpecChange`, what has changed meanwhile starts one.
+    #[serde(default)]
+    pub rerun_policy: RerunPolicy,
+    /// Who carries the job out. Absent or `nixl-transfer.io/operator`: the operator; with another value it does nothing about the
+    /// job and writes nothing to it. A domain, a slash and a name; immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 3, max = 63),
+        regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
+    pub managed_by: Option<String>,
 }
 
 fn default_backoff_limit() -> i32 {
@@ -96,9 +136,28 @@ fn default_progress_deadline() -> i64 {
 }
 
 impl TransferJobSpec {
-    /// A hash of what is moved. A change of it needs a new run; a change of anything else does not.
+    /// A hash of what is moved: of where from and where to, and of how. A change of it needs a new run, see `needs_run`; a change
+    /// of anything else does not.
     pub fn moved_hash(&self) -> String {
-        let moved = serde_json::json!([self.source, self.destinations, self.integrity, self.write_policy]);
-        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(moved.to_string().as_bytes()))
+        let hash = |part: serde_json::Value| xxhash_rust::xxh3::xxh3_64(part.to_string().as_bytes());
+        let ends = hash(serde_json::json!([self.source, self.destinations]));
+        let how = hash(serde_json::json!([self.integrity, self.write_policy]));
+        format!("{ends:016x}-{how:016x}")
+    }
+
+    /// Whether the spec asks for another run than one that moved what that hash stands for.
+    pub fn needs_run(&self, moved: &str) -> bool {
+        let hash = self.moved_hash();
+        let ends = |hash: &str| hash.split_once('-').map(|(ends, _)| ends.to_owned());
+        match self.rerun_policy {
+            RerunPolicy::OnSpecChange => hash != moved,
+            // Ends that were changed just before the policy was are moved all the same.
+            RerunPolicy::Never => ends(&hash) != ends(moved),
+        }
+    }
+
+    /// Whether it is this operator that carries the job out.
+    pub fn is_ours(&self) -> bool {
+        self.managed_by.as_deref().is_none_or(|manager| manager == names::OPERATOR)
     }
 }

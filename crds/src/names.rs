@@ -19,9 +19,20 @@ pub const LABEL_DESTINATION: &str = "nixl-transfer.io/destination";
 /// Label of a task: its attempt, counted from 0 over the hop.
 pub const LABEL_ATTEMPT: &str = "nixl-transfer.io/attempt";
 
+/// Prefix of the labels of nodes that hold a job's data; nobody else's labels have it.
+pub const NODE_LABEL_PREFIX: &str = "data.nixl-transfer.io/";
+/// The value of these labels.
+pub const NODE_LABEL_VALUE: &str = "ready";
+/// How long the part of a label's key after the slash may be.
+const MAX_LABEL_NAME: usize = 63;
+/// How many characters of a longer one are kept before the hash.
+const KEPT_IN_LABEL: usize = 46;
+
 /// Finalizer of every TransferTask; the operator removes it when both agents are done with the task or gone.
 pub const TASK_FINALIZER: &str = "nixl-transfer.io/task";
 
+/// The operator, as jobs name who manages them.
+pub const OPERATOR: &str = "nixl-transfer.io/operator";
 /// Field manager of the operator.
 pub const OPERATOR_MANAGER: &str = "nixl-transfer-operator";
 /// Field manager of an agent for everything it writes about its node.
@@ -59,9 +70,30 @@ pub fn task_name(
     format!("{}-{hash:016x}", kept.trim_end_matches(['-', '.']))
 }
 
+/// The key of the label of nodes that hold a job's data: `<namespace>.<name>` after the prefix; where that is longer than 63
+/// characters, its first 46, a dash, and 16 hexadecimal digits of its XXH3 hash.
+pub fn node_label(namespace: &str, job: &str) -> String {
+    let name = format!("{namespace}.{job}");
+    if name.len() <= MAX_LABEL_NAME {
+        return format!("{NODE_LABEL_PREFIX}{name}");
+    }
+    let kept: String = name.chars().take(KEPT_IN_LABEL).collect();
+    format!("{NODE_LABEL_PREFIX}{kept}-{:016x}", xxh3_64(name.as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn node_labels_fit_and_are_distinct() {
+        assert_eq!(node_label("ml", "llama"), "data.nixl-transfer.io/ml.llama");
+        let (namespace, job) = ("n".repeat(63), "j".repeat(52));
+        let name = |job: &str| node_label(&namespace, job)[NODE_LABEL_PREFIX.len()..].to_owned();
+        assert_eq!(node_label(&"n".repeat(10), &job).len(), NODE_LABEL_PREFIX.len() + 63, "as it is");
+        assert_eq!(name(&job).len(), MAX_LABEL_NAME);
+        assert_ne!(name(&job), name(&"j".repeat(51)));
+    }
 
     #[test]
     fn task_names_are_stable_distinct_and_short() {

@@ -135,6 +135,16 @@ pub enum WritePolicy {
     FailIfExists,
 }
 
+/// What makes a job run again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+pub enum RerunPolicy {
+    /// A change of what is moved, or of `trigger`.
+    #[default]
+    OnSpecChange,
+    /// A change of `trigger` only; `source` and `destinations` cannot be changed.
+    Never,
+}
+
 /// When waiting and moving end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

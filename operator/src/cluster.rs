@@ -5,6 +5,7 @@ mod region;
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
 use nixl_transfer_crds::node::{TransferNode, VolumeStatus, devices::LinkState};
 pub use region::RegionView;
@@ -98,6 +99,8 @@ pub struct NodeView {
     pub uid: Option<String>,
     /// Labels of the core Node.
     pub labels: BTreeMap<String, String>,
+    /// When the core Node was made.
+    pub created: Option<Timestamp>,
     /// Its agent; absent when there is no TransferNode.
     pub agent: Option<AgentView>,
     /// Its agent's Lease.

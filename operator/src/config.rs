@@ -71,6 +71,10 @@ pub struct Config {
     /// Label of a Node that names its rack. Chains go through a zone (topology.kubernetes.io/zone) rack by rack.
     #[arg(long, default_value = "topology.kubernetes.io/rack", value_name = "LABEL")]
     pub rack_label: String,
+    /// Carry out `spec.labelNodes` of jobs: label the nodes that hold their data. Needs the right to patch nodes. Without it such
+    /// jobs fail, and labels that are there stay.
+    #[arg(long)]
+    pub label_nodes: bool,
     /// Several operators may run; the one that holds the Lease nixl-transfer-operator writes, the others stand by.
     #[arg(long)]
     pub leader_elect: bool,

@@ -6,6 +6,7 @@ mod record;
 mod writeouts;
 
 use std::{
+    cmp::Reverse,
     collections::HashSet,
     future::Future,
     sync::Arc,
@@ -25,9 +26,9 @@ use crate::{
     memory::Memory,
     metrics::Metrics,
     plan::{self, Input, Plan},
-    schedule::{Rank, Schedule},
+    schedule::{LONGEST_SLEEP, Rank, Schedule},
     serve::{Health, Watched},
-    world::{Clock, Observation, World},
+    world::{Clock, Observation, World, labels::is_label},
 };
 use writeouts::WriteOuts;
 
@@ -66,6 +67,7 @@ pub struct Control {
     health: Arc<Health>,
     backoff_base: i64,
     rack_label: String,
+    label_nodes: bool,
     applying: WriteOuts,
 }
 
@@ -89,6 +91,7 @@ impl Control {
             health,
             backoff_base: config.backoff_base_seconds,
             rack_label: config.rack_label.clone(),
+            label_nodes: config.label_nodes,
             applying: WriteOuts::new(writer, config.writers.into(), events, sender),
         }
     }
@@ -263,7 +266,8 @@ impl Control {
         let active = object.and_then(|job| job.status.as_ref()?.nodes).map_or(0, |nodes| nodes.active);
         let created = object.and_then(|job| job.metadata.creation_timestamp.as_ref());
         let created = created.map_or(0, |time| time.0.as_second());
-        Rank { active: u32::try_from(active).unwrap_or(0), created, job }
+        let priority = Reverse(object.map_or(0, |job| job.spec.priority));
+        Rank { priority, active: u32::try_from(active).unwrap_or(0), created, job }
     }
 
     /// Plans one job and starts the writes.
@@ -275,6 +279,10 @@ impl Control {
         let job = self.world.job(&rank.job);
         let job = job.as_deref().filter(|job| job.metadata.deletion_timestamp.is_none());
         let plan = match job {
+            None if is_label(&rank.job) => {
+                let unwanted = self.label_nodes && !self.world.is_wanted(&rank.job);
+                if unwanted { plan::plan_unwanted(&rank.job, &self.world.cluster) } else { Plan::default() }
+            }
             None => {
                 self.memories.remove(&rank.job);
                 plan::plan_deleted(&tasks, &self.world.cluster)
@@ -291,6 +299,7 @@ impl Control {
                     open: self.world.open_count(),
                     backoff_base: self.backoff_base,
                     rack_label: &self.rack_label,
+                    label_nodes: self.label_nodes,
                     now,
                 });
                 memory.set_queued(plan.queued.clone());
@@ -305,7 +314,8 @@ impl Control {
             self.schedule.forget(&rank.job);
         }
         if plan.is_empty() {
-            if plan.wake_at.is_none() && self.world.rest(&rank.job) {
+            // One that is woken in a minute or more is looked at once a minute, and is small until then.
+            if pause.is_none_or(|pause| pause >= LONGEST_SLEEP) && self.world.rest(&rank.job) {
                 self.memories.remove(&rank.job);
             }
             self.schedule.set_waiting(rank, plan.blocked_on);

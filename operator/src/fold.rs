@@ -127,6 +127,15 @@ pub fn finished(status: &mut TransferJobStatus, now: Timestamp) {
     }
 }
 
+/// After the end the rate stays what it was.
+pub fn keep_rate(status: &mut TransferJobStatus, before: Option<&TransferJobStatus>) {
+    let before = before.and_then(|before| before.progress.as_ref());
+    if let (Some(progress), Some(before)) = (status.progress.as_mut(), before) {
+        progress.bytes_per_second = before.bytes_per_second;
+        progress.rate.clone_from(&before.rate);
+    }
+}
+
 /// What the agents report about the transport, put together. A run that was a chain once stays one, whatever its last
 /// attempts are.
 fn transport(hops: &[Wanted<'_>], was_chain: bool) -> Option<TransportUsed> {

@@ -2,13 +2,16 @@
 //! no I/O; the same input always gives the same plan. One room per question: `run` (begin, suspend, resume, end),
 //! `nodes` (who sends, who receives, what stands in the way), `regions` (the same of memory), `hop` (what became of a hop and what comes next), `start`
 //! (those that can start now, together), `chain` (which of them send on to each other), `ledger` (slots), `deadline`
-//! (clocks), `backoff` (pauses), `cleanup` (tasks that nobody needs any more).
+//! (clocks), `backoff` (pauses), `cleanup` (tasks that nobody needs any more), `expire` (jobs that nobody needs any more),
+//! `labels` (of nodes that hold data).
 
 pub mod backoff;
 pub mod chain;
 pub mod cleanup;
 pub mod deadline;
+pub mod expire;
 pub mod hop;
+pub mod labels;
 pub mod ledger;
 pub mod nodes;
 pub mod path;
@@ -46,11 +49,13 @@ pub struct Input<'a> {
     pub backoff_base: i64,
     /// Label of a node that names its rack.
     pub rack_label: &'a str,
+    /// Whether nodes may be labelled.
+    pub label_nodes: bool,
     /// The time.
     pub now: Timestamp,
 }
 
-/// Writes to tasks. Tasks are named; the UID guards against another task of that name.
+/// Writes to tasks, to nodes' labels, and to the job itself. Tasks are named; the UID guards against another task of that name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Start an attempt, or those of one chain: one write after the other, and none after one that failed.
@@ -71,6 +76,13 @@ pub enum Action {
         resource_version: String,
         /// Finalizers of others.
         keep: Vec<String>,
+    },
+    /// Label a node, or take the label off, which comes before all else.
+    Label(labels::Label),
+    /// Delete the job.
+    Expire {
+        /// The version that was decided about.
+        resource_version: String,
     },
 }
 
@@ -118,7 +130,7 @@ pub struct Note {
 pub struct Plan {
     /// The whole new status, to be written before the actions; absent when nothing is due.
     pub status: Option<Box<TransferJobStatus>>,
-    /// Writes to tasks, in any order.
+    /// Writes to all else, in any order.
     pub actions: Vec<Action>,
     /// Events, last.
     pub notes: Vec<Note>,
@@ -166,10 +178,17 @@ pub fn plan(input: &Input<'_>) -> Plan {
         input.tasks.iter().copied().partition(|task| task.spec.run == status.run);
     cleanup::former(&stale, input.cluster, &mut plan.actions);
 
-    if run::is_over(&status) {
+    status.node_label = labels::named(input);
+    if run::is_over(input.job, &status) {
         cleanup::after_the_end(&current, &status, input.cluster, input.now, &mut plan);
         run::acknowledge(input.job, &mut status);
+        expire::mark(input.job, &mut status);
+        if status.node_label.is_some() {
+            let hops = nodes::wanted(input, &current);
+            labels::keep(input, &status, &hops, None, &mut plan.actions);
+        }
         settle(input, &before, status, &mut plan);
+        expire::delete(input.job, &before, input.now, &mut plan);
         return plan;
     }
 
@@ -188,9 +207,12 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let states: Vec<State> = start::all(&wanted, decisions, &context, &mut plan);
     plan.active = states.iter().filter(|state| state.is_active()).count() as u32;
 
-    cleanup::given_up(&wanted, &states, &mut plan.actions);
+    labels::keep(input, &status, &wanted, Some(&states), &mut plan.actions);
+    let too_late = matches!(halt, Some(run::Halt::TooLate(_))) && run::has_failed(&before);
+    cleanup::given_up(&wanted, &states, too_late, &mut plan.actions);
     fold::progress(&mut status, &wanted, &states, input.memory);
-    run::conclude(input, &mut status, &wanted, &states, halt, now, &mut plan);
+    run::conclude::from_hops(input, &mut status, &wanted, &states, halt, now, &mut plan);
+    expire::mark(input.job, &mut status);
     let fell_back = fold::fallback::note(&before, &status, &wanted, input.cluster);
     settle(input, &before, status, &mut plan);
     // As long as it is not written it would be news again.
@@ -205,11 +227,21 @@ pub fn plan_deleted(tasks: &[&TransferTask], cluster: &Cluster) -> Plan {
     plan
 }
 
+/// Takes a label off every node: no job wants it.
+pub fn plan_unwanted(label: &str, cluster: &Cluster) -> Plan {
+    let mut plan = Plan::default();
+    labels::unwanted(label, cluster, &mut plan.actions);
+    plan
+}
+
 /// Puts the status into the plan when its write is due, else plans to come back.
 fn settle(input: &Input<'_>, before: &TransferJobStatus, after: TransferJobStatus, plan: &mut Plan) {
     match fold::due::due(before, &after, input.memory.last_write, input.open, input.now) {
         Due::Nothing => {}
-        Due::Now => plan.status = Some(Box::new(after)),
+        Due::Now => {
+            plan.notes.extend(expire::ignored(before, &after));
+            plan.status = Some(Box::new(after));
+        }
         Due::At(at) => plan.wake(at),
     }
 }

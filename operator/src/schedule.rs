@@ -2,15 +2,18 @@
 //! when one gets free, and every one at the time its plan named. Pure; times are passed in.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
 use crate::plan::backoff;
 
-/// A job's place in the queue: the fewest active hops first, then the oldest.
+/// A job's place in the queue: the highest priority first, then the fewest active hops, then the oldest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
+    /// `spec.priority`.
+    pub priority: Reverse<i32>,
     /// Hops with an attempt under way.
     pub active: u32,
     /// Creation of the job, in seconds.
@@ -22,7 +25,7 @@ pub struct Rank {
 /// How many jobs that wait for one node are looked at in one go; the rest follow when they could not use the slots.
 const LOOKED_AT: usize = 16;
 /// Jobs are looked at again after this long even if nothing happened, so that a clock that was set cannot strand one.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+pub const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// The queue.
 #[derive(Debug, Default)]
@@ -154,7 +157,15 @@ mod tests {
     use super::*;
 
     fn rank(active: u32, created: i64, job: &str) -> Rank {
-        Rank { active, created, job: job.into() }
+        Rank { priority: Reverse(0), active, created, job: job.into() }
+    }
+
+    #[test]
+    fn a_higher_priority_goes_before_all_else() {
+        let with = |priority, rank| Rank { priority: Reverse(priority), ..rank };
+        let mut ranks = [rank(0, 1, "old"), with(-1, rank(0, 0, "last")), with(5, rank(9, 9, "first"))];
+        ranks.sort();
+        assert_eq!(ranks.map(|rank| rank.job).join(" "), "first old last");
     }
 
     #[test]

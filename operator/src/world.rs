@@ -3,6 +3,7 @@
 //! wins. No I/O; times are passed in.
 
 pub mod jobs;
+pub mod labels;
 pub mod leases;
 pub mod regions;
 pub mod store;
@@ -85,8 +86,12 @@ pub struct World {
     pub slots: Slots,
     leases: Leases,
     tombstones: Tombstones,
-    /// UIDs of jobs whose run has not ended.
+    /// UIDs of jobs that are under way.
     open: HashSet<String>,
+    /// UIDs of jobs that follow what nodes there are, and have nothing to do now.
+    following: HashSet<String>,
+    /// Jobs, by UID, that label nodes, by the labels' keys.
+    labellers: HashMap<String, String>,
     /// Jobs by namespace and phase.
     phases: HashMap<(String, Phase), usize>,
     dirty: HashSet<String>,
@@ -104,6 +109,8 @@ impl Default for World {
             leases: Leases::default(),
             tombstones: Tombstones::default(),
             open: HashSet::new(),
+            following: HashSet::new(),
+            labellers: HashMap::new(),
             phases: HashMap::new(),
             dirty: HashSet::new(),
             freed: HashSet::new(),
@@ -170,6 +177,7 @@ impl World {
                 |node| &node.metadata,
                 |view, node| {
                     view.uid = node.and_then(|node| node.metadata.uid.clone());
+                    view.created = node.and_then(|node| Some(node.metadata.creation_timestamp.as_ref()?.0));
                     view.labels = node.and_then(|node| node.metadata.labels.clone()).unwrap_or_default();
                 },
             ),
@@ -213,6 +221,7 @@ impl World {
         if after == before {
             return;
         }
+        self.labels_changed(&before, &after);
         if after == NodeView::default() {
             self.cluster.nodes.remove(name);
         } else {
@@ -221,7 +230,7 @@ impl World {
         let holders: Vec<String> = self.slots.holders(name).map(str::to_string).collect();
         let tasks = holders.iter().filter_map(|key| self.tasks.get(key));
         self.dirty.extend(tasks.map(|task| task.spec.job_ref.uid.clone()));
-        self.dirty.extend(self.open.iter().cloned());
+        self.dirty.extend(self.open.iter().chain(&self.following).cloned());
         self.freed.insert(name.into());
     }
 
@@ -248,6 +257,7 @@ impl World {
     pub fn touch_all(&mut self) {
         self.dirty.extend(self.jobs.identities().map(|(uid, ..)| uid.to_string()));
         self.dirty.extend(self.tasks_of.keys().cloned());
+        self.touch_labels();
     }
 
     /// Jobs, by UID, that have changed or whose surroundings have, since the last call.

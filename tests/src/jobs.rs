@@ -156,6 +156,17 @@ impl Cluster {
         }
     }
 
+    /// Waits until the job, which exists or has existed, is gone.
+    pub async fn wait_gone(&self, name: &str, within: Duration) -> Result<()> {
+        let gone = kube::runtime::wait::await_condition(self.jobs(), name, |job: Option<&TransferJob>| {
+            job.is_none()
+        });
+        match tokio::time::timeout(within, gone).await {
+            Ok(waited) => waited.map(drop).context("watch of the job"),
+            Err(_) => bail!("{name} is not gone after {within:?}:\n{}", self.explain(name).await),
+        }
+    }
+
     /// Waits until no task of the job is left.
     pub async fn wait_no_tasks(&self, name: &str, within: Duration) -> Result<()> {
         let deadline = tokio::time::Instant::now() + within;

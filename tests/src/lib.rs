@@ -8,6 +8,7 @@ pub mod data;
 pub mod dynamo;
 pub mod gpus;
 pub mod jobs;
+mod nodes;
 mod own_mount;
 pub mod raw_client;
 pub mod recording;

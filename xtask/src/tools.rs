@@ -45,7 +45,8 @@ pub enum Wanted {
     Build,
     /// Enough for the demo.
     Demo,
-    /// And kube-controller-manager, for tests of namespace deletion, Prometheus, and the Python peers.
+    /// And kube-controller-manager, for tests of namespace deletion, helm, the judges of an object's health, Prometheus, and the
+    /// Python peers.
     Everything,
     /// And what the nodes of a real cluster run.
     Cluster,
@@ -72,8 +73,11 @@ pub fn ensure(wanted: Wanted) -> Result<()> {
         };
         programs.push(path);
     }
+    if matches!(wanted, Wanted::Everything | Wanted::Cluster) {
+        programs.push(go::ensure(&cache, &go::HELM)?);
+    }
     if wanted == Wanted::Everything {
-        for program in go::MONITORING_PROGRAMS {
+        for program in go::TEST_PROGRAMS {
             programs.push(go::ensure(&cache, program)?);
         }
     }
@@ -122,7 +126,7 @@ pub fn found() -> Vec<(&'static str, Option<PathBuf>)> {
             from_user.or_else(|| cache.as_ref().and_then(|cache| go::find(cache, program))),
         ));
     }
-    for program in go::MONITORING_PROGRAMS {
+    for program in go::TEST_PROGRAMS.iter().chain([&go::HELM]) {
         found.push((program.name, cache.as_ref().and_then(|cache| go::find(cache, program))));
     }
     found

@@ -10,10 +10,13 @@ use crate::task::status::TransportUsed;
 pub const MAX_DESTINATIONS_SHOWN: usize = 256;
 
 /// The state of a TransferJob.
+// The API server gives a job this status until the operator has seen it: to kstatus, which Helm and Flux wait by, an object without a
+// status is done.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct TransferJobStatus {
-    /// The generation of the spec that this status is about.
+    /// The generation of the spec that this status is about; -1 before the operator has seen the job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Number of the run, counted from 1.
@@ -57,6 +60,14 @@ pub struct TransferJobStatus {
     /// When the run ended, Complete or Failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+    /// Key of the label of the nodes that hold the data, with `spec.labelNodes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub node_label: Option<String>,
+    /// Who tracks the job, and by which label or annotation, so that `spec.ttlSecondsAfterFinished` does nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub ttl_ignored: Option<String>,
     /// The clocks of the run; suspension stops them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<RunClock>,

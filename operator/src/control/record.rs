@@ -52,6 +52,16 @@ pub fn record(metrics: &Metrics, job: Option<&TransferJob>, plan: &Plan) {
             Action::Release { task, .. } => {
                 tracing::debug!(namespace, job = name, run, task = task.name, "release");
             }
+            Action::Label(label) => tracing::info!(
+                namespace,
+                job = name,
+                run,
+                node = label.node,
+                label = label.key,
+                holds = label.holds,
+                "label"
+            ),
+            Action::Expire { .. } => tracing::info!(namespace, job = name, run, "its time is over"),
         }
     }
     for note in &plan.notes {
@@ -66,7 +76,7 @@ pub fn record(metrics: &Metrics, job: Option<&TransferJob>, plan: &Plan) {
             action = note.action
         );
     }
-    let Some(status) = plan.status.as_ref().filter(|status| run::is_over(status)) else { return };
+    let Some(status) = plan.status.as_ref().filter(|status| run::has_ended(status)) else { return };
     if !plan.notes.iter().any(|note| matches!(note.action, "CompleteRun" | "FailRun")) {
         return;
     }

@@ -50,9 +50,13 @@ pub fn former(tasks: &[&TransferTask], cluster: &Cluster, actions: &mut Vec<Acti
 
 /// Of the current run: hops that have been given up. Nothing is sure before the run has ended (a node may still come, a
 /// limit be raised); then the next attempt starts from nothing.
-pub fn given_up(hops: &[Wanted<'_>], states: &[State], actions: &mut Vec<Action>) {
+///
+/// What follows is given up as a whole by `activeDeadlineSeconds`, and is never over: `too_late`.
+pub fn given_up(hops: &[Wanted<'_>], states: &[State], too_late: bool, actions: &mut Vec<Action>) {
     for (hop, state) in hops.iter().zip(states) {
-        if let (Some(task), State::Failed(_)) = (hop.latest, state) {
+        if let Some(task) = hop.latest
+            && (too_late || matches!(state, State::Failed(_)))
+        {
             discard(task, actions);
         }
     }

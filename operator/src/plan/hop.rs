@@ -133,6 +133,18 @@ fn open_halves(task: &TransferTask) -> Vec<&str> {
     nodes.into_iter().filter(|(state, _)| open(*state)).map(|(_, node)| node.as_str()).collect()
 }
 
+/// Whether the hop's node has the data, by the tasks and by where the source is.
+pub fn holds(hop: &Wanted<'_>, input: &Input<'_>, status: &TransferJobStatus) -> bool {
+    hop.latest.is_some_and(|task| has_succeeded(task) && hop.is_where(task))
+        || (hop.among_others && nodes::endpoint(input, source_node(input, status), hop) == Overlap::Same)
+}
+
+/// The source's node: the one that the spec names, or that was chosen.
+fn source_node<'a>(input: &Input<'a>, status: &'a TransferJobStatus) -> Option<&'a str> {
+    let named = input.job.spec.source.node.as_ref().and_then(|node| node.name.as_deref());
+    named.or(status.source.as_ref().map(|source| source.node.as_str()))
+}
+
 /// Decides about one hop; what is to be written goes into the plan.
 pub fn decide(hop: &Wanted<'_>, context: &Context<'_>, plan: &mut Plan) -> Decision {
     match able(hop, context, plan) {
@@ -156,9 +168,7 @@ fn able(hop: &Wanted<'_>, context: &Context<'_>, plan: &mut Plan) -> Result<Read
     if context.halt.is_some() {
         return Err(State::Stopped);
     }
-    let source = context.input.job.spec.source.node.as_ref().and_then(|node| node.name.as_deref());
-    let source = source.or(context.status.source.as_ref().map(|source| source.node.as_str()));
-    match nodes::endpoint(context.input, source, hop) {
+    match nodes::endpoint(context.input, source_node(context.input, context.status), hop) {
         Overlap::Apart => {}
         Overlap::Same if hop.among_others => return Err(State::Served),
         how => return Err(State::Failed(nodes::same_endpoint(hop, how).into())),

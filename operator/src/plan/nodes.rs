@@ -97,7 +97,7 @@ pub fn wanted<'a>(input: &Input<'a>, current: &[&'a TransferTask]) -> Vec<Wanted
             .filter(|task| task.spec.target.destination == destination && same_node(task));
         of_hop.max_by_key(|task| task.spec.attempt)
     };
-    let mut hops = Vec::new();
+    let (mut hops, follow) = (Vec::new(), input.job.spec.follow);
     for destination in &input.job.spec.destinations {
         let hop = |node: &str, view: &NodeView, among_others| Wanted {
             destination,
@@ -150,10 +150,14 @@ pub fn wanted<'a>(input: &Input<'a>, current: &[&'a TransferTask]) -> Vec<Wanted
                     let what = format!("the selector `{selector}` matches no node");
                     hops.push(nowhere("", Block::new(Reason::NoNodeMatches, what)));
                 }
-                hops.extend(matching.iter().map(|(node, view)| hop(node, view, matching.len() > 1)));
+                let among_others = follow || matching.len() > 1;
+                hops.extend(matching.iter().map(|(node, view)| hop(node, view, among_others)));
             }
         }
     }
+    // A node that has left, or has not come yet, has nothing to be followed with.
+    let is_away = |block: &Block| matches!(block.reason, Reason::NodeNotFound | Reason::NoNodeMatches);
+    hops.retain(|hop| !(follow && hop.missing.as_ref().is_some_and(is_away)));
     hops
 }
 
@@ -249,7 +253,10 @@ fn volume_source(
     let named = spec.node.as_ref().and_then(|node| node.name.as_ref());
     let fixed = match (named, &status.source) {
         (Some(name), _) => Some(name),
-        (None, Some(chosen)) if !input.cluster.is_gone(&chosen.node) || anything_arrived() => {
+        // What is followed for long outlives its source's node: then another node that is said to have the data sends it.
+        (None, Some(chosen))
+            if !input.cluster.is_gone(&chosen.node) || (anything_arrived() && !input.job.spec.follow) =>
+        {
             Some(&chosen.node)
         }
         (None, _) => None,

@@ -1,4 +1,6 @@
-//! The run as a whole: when one begins, when it is stopped, how it ends, and the conditions that say so. Pure.
+//! The run as a whole: when one begins, when it is stopped, whether it is over. How it ends is in `run::conclude`. Pure.
+
+pub mod conclude;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -11,12 +13,7 @@ use nixl_transfer_crds::{
     },
 };
 
-use super::{
-    Input, Note, Plan, deadline,
-    hop::{State, cause::Cause},
-    nodes::Wanted,
-};
-use crate::fold;
+use super::{Note, deadline};
 
 /// Why a run is being stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +31,8 @@ pub fn begin(
     now: Timestamp,
     notes: &mut Vec<Note>,
 ) -> TransferJobStatus {
-    let hash = job.spec.moved_hash();
-    let same = before.run > 0 && before.moved_hash == hash && before.last_handled_trigger == job.spec.trigger;
-    if same {
+    let triggered = before.last_handled_trigger != job.spec.trigger;
+    if before.run > 0 && !triggered && !job.spec.needs_run(&before.moved_hash) {
         return before.clone();
     }
     let generation = job.metadata.generation;
@@ -44,7 +40,7 @@ pub fn begin(
     let mut status = TransferJobStatus {
         observed_generation: generation,
         run,
-        moved_hash: hash,
+        moved_hash: job.spec.moved_hash(),
         last_handled_trigger: job.spec.trigger.clone(),
         phase: Some(Phase::Pending),
         start_time: Some(Time(now)),
@@ -63,9 +59,19 @@ pub fn begin(
     status
 }
 
-/// Whether the run has ended.
-pub fn is_over(status: &TransferJobStatus) -> bool {
+/// Whether the run has ended for good. What follows nodes is never over.
+pub fn is_over(job: &TransferJob, status: &TransferJobStatus) -> bool {
+    !job.spec.follow && is_at_rest(status)
+}
+
+/// Whether the run has come to an end once.
+pub fn has_ended(status: &TransferJobStatus) -> bool {
     condition::is_true(&status.conditions, condition::COMPLETE) || has_failed(status)
+}
+
+/// Whether it has, and nothing is under way, not even for a node that came later.
+pub fn is_at_rest(status: &TransferJobStatus) -> bool {
+    has_ended(status) && !condition::is_true(&status.conditions, condition::RECONCILING)
 }
 
 /// Whether the run has ended with a failure.
@@ -102,162 +108,16 @@ pub fn halted(
         condition::remove(&mut status.conditions, condition::SUSPENDED);
         notes.push(note(Reason::Pending, "Resume", "The run goes on".into(), false));
     }
-    let start = deadline::effective_start(status.clock.as_ref()?)?;
-    let end = deadline::after(start, job.spec.active_deadline_seconds?);
+    let end = ends_by(job, status)?;
     (now >= end).then_some(Halt::TooLate(end))
 }
 
-/// Draws the conclusion from all hops: conditions, phase, times, and the event when something ended.
-pub fn conclude(
-    input: &Input<'_>,
-    status: &mut TransferJobStatus,
-    hops: &[Wanted<'_>],
-    states: &[State],
-    halt: Option<Halt>,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    let job = input.job;
-    status.observed_generation = job.metadata.generation;
-    let settled = |state: &State| state.is_served() || matches!(state, State::Failed(_));
-    let ending = states.iter().filter(|state| matches!(state, State::Ending(_))).count();
-    if states.iter().all(State::is_served) {
-        return complete(input, status, hops, now, plan);
-    }
-    match halt {
-        Some(Halt::Suspended) if ending > 0 => {
-            let message = format!("suspending: {ending} attempts are being ended");
-            running(status, Phase::Suspended, Reason::Suspended, &message, job, now);
-        }
-        Some(Halt::Suspended) => suspend(status, job, now, plan),
-        Some(Halt::TooLate(end)) => {
-            let latest = deadline::after(end, deadline::ENDING_GRACE_SECONDS);
-            let limit = job.spec.active_deadline_seconds.unwrap_or_default();
-            let message = format!("the run took longer than `spec.activeDeadlineSeconds` ({limit} s)");
-            if ending > 0 && input.now < latest {
-                plan.wake(latest);
-                running(status, Phase::Retrying, Reason::DeadlineExceeded, &message, job, now);
-            } else {
-                fail(status, &Cause::new(Reason::DeadlineExceeded, message), job, now, plan);
-            }
-        }
-        None => {
-            if let Some(end) = deadline_of_run(status, job) {
-                plan.wake(end);
-            }
-            let failed = || {
-                hops.iter().zip(states).filter_map(|(hop, state)| match state {
-                    State::Failed(cause) => Some((hop, cause)),
-                    _ => None,
-                })
-            };
-            match failed().next() {
-                Some((hop, cause)) if states.iter().all(settled) => {
-                    let count = failed().count();
-                    let on = if hop.node.is_empty() { String::new() } else { format!(" on {}", hop.node) };
-                    let message = format!(
-                        "{count} of {} nodes failed; {}{on}: {}",
-                        states.len(),
-                        hop.destination.name,
-                        cause.message
-                    );
-                    fail(status, &Cause::new(cause.reason, message), job, now, plan);
-                }
-                _ if plan.notes.iter().any(|note| note.action == "BeginRun") => {
-                    // The first write says that nothing is known yet; what runs is said by the next.
-                    status.phase = Some(Phase::Pending);
-                }
-                _ => {
-                    let (phase, reason, message) = fold::words(hops, states);
-                    running(status, phase, reason, &message, job, now);
-                }
-            }
-        }
-    }
-}
-
-fn deadline_of_run(status: &TransferJobStatus, job: &TransferJob) -> Option<Timestamp> {
+/// When the run must have ended.
+pub fn ends_by(job: &TransferJob, status: &TransferJobStatus) -> Option<Timestamp> {
     let start = deadline::effective_start(status.clock.as_ref()?)?;
-    Some(deadline::after(start, job.spec.active_deadline_seconds?))
-}
-
-fn set(
-    status: &mut TransferJobStatus,
-    kind: &str,
-    truth: Truth,
-    reason: Reason,
-    message: &str,
-    job: &TransferJob,
-    now: Timestamp,
-) {
-    condition::set(&mut status.conditions, kind, truth, reason, message, job.metadata.generation, now);
-}
-
-fn running(
-    status: &mut TransferJobStatus,
-    phase: Phase,
-    reason: Reason,
-    message: &str,
-    job: &TransferJob,
-    now: Timestamp,
-) {
-    status.phase = Some(phase);
-    set(status, condition::READY, Truth::False, reason, message, job, now);
-    set(status, condition::RECONCILING, Truth::True, reason, message, job, now);
-    condition::remove(&mut status.conditions, condition::SUSPENDED);
-}
-
-fn suspend(status: &mut TransferJobStatus, job: &TransferJob, now: Timestamp, plan: &mut Plan) {
-    let message = "`spec.suspend` is true; nothing runs";
-    if !condition::is_true(&status.conditions, condition::SUSPENDED) {
-        plan.notes.push(note(Reason::Suspended, "Suspend", "The run is suspended".into(), false));
-    }
-    status.phase = Some(Phase::Suspended);
-    set(status, condition::READY, Truth::False, Reason::Suspended, message, job, now);
-    set(status, condition::SUSPENDED, Truth::True, Reason::Suspended, message, job, now);
-    for kind in [condition::RECONCILING, condition::STALLED] {
-        condition::remove(&mut status.conditions, kind);
-    }
-}
-
-fn complete(
-    input: &Input<'_>,
-    status: &mut TransferJobStatus,
-    hops: &[Wanted<'_>],
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    let job = input.job;
-    let count = status.nodes.map_or(0, |nodes| nodes.succeeded);
-    let has = if count == 1 { "1 node has the data".into() } else { format!("{count} nodes have the data") };
-    let (reason, message) = if hops.iter().any(fold::is_unverified) {
-        (Reason::Unverified, format!("{has}, as it was read; what it should be its owner has not said"))
-    } else {
-        (Reason::Succeeded, format!("{has}, verified"))
-    };
-    status.phase = Some(Phase::Complete);
-    status.completion_time = Some(Time(now));
-    fold::finished(status, input.now);
-    for kind in [condition::READY, condition::COMPLETE] {
-        set(status, kind, Truth::True, reason, &message, job, now);
-    }
-    for kind in [condition::RECONCILING, condition::STALLED, condition::SUSPENDED] {
-        condition::remove(&mut status.conditions, kind);
-    }
-    plan.notes.push(note(reason, "CompleteRun", message, false));
-}
-
-fn fail(status: &mut TransferJobStatus, cause: &Cause, job: &TransferJob, now: Timestamp, plan: &mut Plan) {
-    status.phase = Some(Phase::Failed);
-    status.completion_time = Some(Time(now));
-    set(status, condition::READY, Truth::False, cause.reason, &cause.message, job, now);
-    for kind in [condition::STALLED, condition::FAILED] {
-        set(status, kind, Truth::True, cause.reason, &cause.message, job, now);
-    }
-    for kind in [condition::RECONCILING, condition::SUSPENDED] {
-        condition::remove(&mut status.conditions, kind);
-    }
-    plan.notes.push(note(cause.reason, "FailRun", cause.message.clone(), true));
+    let end = deadline::after(start, job.spec.active_deadline_seconds?);
+    let is_complete = condition::is_true(&status.conditions, condition::COMPLETE);
+    (!is_complete).then_some(end)
 }
 
 fn note(reason: Reason, action: &'static str, message: String, warning: bool) -> Note {

@@ -42,7 +42,7 @@ pub fn gate(hop: &Wanted<'_>, next: Next, context: &Context<'_>, plan: &mut Plan
 /// The receiving end, or what stands in the hop's way.
 fn blocked(hop: &Wanted<'_>, context: &Context<'_>) -> Result<Receiving, Block> {
     let input = context.input;
-    task::check(input.job)?;
+    task::check(input)?;
     let bytes = context.source.as_ref().ok().and_then(|source| source.bytes);
     let target = nodes::target(input, hop, bytes);
     // What is final on the receiving side is said at once, whatever the source waits for.

@@ -1,16 +1,18 @@
 //! The jobs of the world: which are under way, how many are in which phase, and which rest. No I/O.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
 use nixl_transfer_crds::{TransferJob, job::status::Phase};
 
 use super::{World, uid, version};
-use crate::plan::run;
+use crate::plan::{expire, run};
 
 /// Takes away what nobody here reads, which is most of an object's size.
 pub fn lighten_job(job: &mut TransferJob) {
     job.metadata.managed_fields = None;
-    job.metadata.annotations = None;
+    if let Some(annotations) = &mut job.metadata.annotations {
+        annotations.retain(|key, _| expire::reads_annotation(key));
+    }
 }
 
 /// What a job is counted by.
@@ -23,15 +25,21 @@ impl World {
     pub(super) fn put_job(&mut self, mut job: TransferJob) {
         let uid = uid(&job.metadata);
         let older = |known: u64| known >= version(&job.metadata);
+        // Whose a job is never changes.
+        if !job.spec.is_ours() {
+            return;
+        }
         if self.tombstones.contains(&uid) || self.jobs.version(&uid).is_some_and(older) {
             return;
         }
         lighten_job(&mut job);
-        if job.status.as_ref().is_some_and(run::is_over) {
-            self.open.remove(&uid);
-        } else {
-            self.open.insert(uid.clone());
-        }
+        let rests = job.status.as_ref().is_some_and(run::is_at_rest);
+        let note =
+            |set: &mut HashSet<String>, holds| if holds { set.insert(uid.clone()) } else { set.remove(&uid) };
+        note(&mut self.open, !rests);
+        note(&mut self.following, rests && job.spec.follow);
+        let stays = job.metadata.deletion_timestamp.is_none();
+        self.note_labeller(&job, job.spec.label_nodes && stays);
         self.dirty.insert(uid.clone());
         self.count_out(&uid);
         *self.phases.entry(phase_of(&job)).or_default() += 1;
@@ -52,8 +60,11 @@ impl World {
     pub(super) fn remove_job(&mut self, uid: &str) {
         self.tombstones.bury(uid);
         self.count_out(uid);
-        self.jobs.remove(uid);
+        if let Some(job) = self.jobs.remove(uid) {
+            self.note_labeller(&job, false);
+        }
         self.open.remove(uid);
+        self.following.remove(uid);
         self.dirty.insert(uid.into());
     }
 
@@ -77,7 +88,7 @@ impl World {
         self.phases.iter().map(|((namespace, phase), count)| (namespace.as_str(), *phase, *count))
     }
 
-    /// Nothing is to be done for the job: if its run is over, it and its tasks are packed until one of them changes. Says
+    /// Nothing is to be done for the job: unless it is under way, it and its tasks are packed until one of them changes. Says
     /// whether they were.
     pub fn rest(&mut self, job: &str) -> bool {
         let over = !self.open.contains(job);
@@ -88,12 +99,17 @@ impl World {
         over
     }
 
-    /// How many jobs there are whose run has not ended.
+    /// How many jobs are under way.
     pub fn open_count(&self) -> usize {
         self.open.len()
     }
 
-    /// Jobs whose run has not ended; none of them is packed.
+    /// Jobs that follow what there is, and have nothing to do now.
+    pub(super) fn following_jobs(&self) -> impl Iterator<Item = Cow<'_, TransferJob>> {
+        self.following.iter().filter_map(|uid| self.jobs.get(uid))
+    }
+
+    /// Jobs that are under way; none of them is packed.
     pub fn open_jobs(&self) -> impl Iterator<Item = &TransferJob> {
         self.open.iter().filter_map(|uid| self.jobs.whole(uid))
     }

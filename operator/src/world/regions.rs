@@ -1,6 +1,6 @@
 //! The memory regions of the world: views by namespace and name, and the jobs under way that name one. No I/O.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use kube::api::ObjectMeta;
 use nixl_transfer_crds::{MemoryRegion, TransferJob};
@@ -51,8 +51,9 @@ impl World {
         if self.cluster.regions.get(&key) == view.as_ref() {
             return;
         }
+        let jobs = self.open_jobs().map(Cow::Borrowed).chain(self.following_jobs());
         let concerned: Vec<String> =
-            self.open_jobs().filter(|job| names(job, &key)).map(|job| uid(&job.metadata)).collect();
+            jobs.filter(|job| names(job, &key)).map(|job| uid(&job.metadata)).collect();
         self.dirty.extend(concerned);
         match view {
             Some(view) => self.cluster.regions.insert(key, view),

@@ -1,9 +1,10 @@
 //! Any sequence of events ends, once events stop and time passes, Complete, Failed or Suspended; what must never happen
 //! is checked by the model at every write.
 
-use nixl_transfer_crds::{FanOut, TransferJob, condition, task::SideState};
+use nixl_transfer_crds::{FanOut, TransferJob, condition, names::node_label, task::SideState};
 use proptest::prelude::*;
 use serde_json::json;
+use transfer_operator::plan::plan_unwanted;
 
 use crate::model::{Behaviour, World, at, everywhere, halves, job, path, redirect};
 
@@ -159,19 +160,20 @@ fn destinations() -> impl Strategy<Value = serde_json::Value> {
 /// A job from one node, or from any that has the data. Where the data is, is one node only in the model's check of nodes
 /// that serve themselves, so a selector is not combined with a destination that is the source.
 fn any_job() -> impl Strategy<Value = TransferJob> {
-    (destinations(), prop::bool::weighted(0.3), prop::bool::weighted(0.2)).prop_map(
-        |(destinations, selected, direct)| {
-            let mut job = job(destinations);
-            if direct {
-                job.spec.transport.fan_out = FanOut::Direct;
-            }
-            if selected && job.spec.destinations.iter().all(|to| path(to) != "from") {
-                let selector = json!({"selector": {"matchLabels": {"role": "data"}}});
-                job.spec.source.node = serde_json::from_value(selector).unwrap();
-            }
-            job
-        },
-    )
+    let flags =
+        || (prop::bool::weighted(0.3), prop::bool::weighted(0.2), prop::bool::weighted(0.3), any::<bool>());
+    (destinations(), flags()).prop_map(|(destinations, (selected, direct, follow, label_nodes))| {
+        let mut job = job(destinations);
+        (job.spec.follow, job.spec.label_nodes) = (follow, label_nodes);
+        if direct {
+            job.spec.transport.fan_out = FanOut::Direct;
+        }
+        if selected && job.spec.destinations.iter().all(|to| path(to) != "from") {
+            let selector = json!({"selector": {"matchLabels": {"role": "data"}}});
+            job.spec.source.node = serde_json::from_value(selector).unwrap();
+        }
+        job
+    })
 }
 
 /// A thousand sequences, or as many as PROPTEST_CASES says when that is more.
@@ -198,7 +200,20 @@ proptest! {
             happen(&mut world, event);
         }
         world.settle();
-        let ended = [condition::COMPLETE, condition::FAILED, condition::SUSPENDED].map(|kind| world.is(kind));
+        let labelled = |world: &World| {
+            let key = node_label("ns", "job");
+            world.cluster.nodes.iter().filter(|(_, view)| view.labels.contains_key(&key)).map(|(name, _)| name.clone()).collect::<Vec<_>>()
+        };
+        for node in labelled(&world) {
+            let holds = |task: &nixl_transfer_crds::TransferTask| {
+                let target = task.status.as_ref().and_then(|status| status.target.as_ref());
+                Some(&task.spec.target.node_uid) == world.cluster.nodes[&node].uid.as_ref() && target.is_some_and(|half| half.state == SideState::Succeeded)
+            };
+            prop_assert!(node == "a" || world.tasks.values().any(holds), "labelled, and {node} has nothing: {:#?}", world.log);
+        }
+        // What follows has been Complete before, perhaps, and is behind for good.
+        let end = if world.job.as_ref().is_some_and(|job| job.spec.follow) { condition::READY } else { condition::COMPLETE };
+        let ended = [end, condition::FAILED, condition::SUSPENDED].map(|kind| world.is(kind));
         prop_assert_eq!(ended.iter().filter(|ended| **ended).count(), 1, "{:#?}", world.log);
         prop_assert_eq!(world.status().observed_generation, world.job.as_ref().unwrap().metadata.generation);
         for task in world.tasks.values() {
@@ -213,7 +228,11 @@ proptest! {
 
         // Then the job is deleted, and nothing stays.
         world.job = None;
+        for action in plan_unwanted(&node_label("ns", "job"), &world.cluster).actions {
+            world.write(action);
+        }
         world.settle();
+        prop_assert!(labelled(&world).is_empty());
         prop_assert!(world.tasks.is_empty(), "{:#?}", world.log);
     }
 }

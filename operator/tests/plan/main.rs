@@ -5,6 +5,8 @@ mod any_sequence;
 mod chains;
 mod clocks;
 mod discard;
+mod expiry;
+mod following;
 mod model;
 mod network;
 mod regions;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
 use nixl_transfer_crds::{TransferJob, TransferTask, job::status::Phase};
 use serde_json::{Value, json};
 use transfer_operator::world::{Change, Clock, Observation, World};
@@ -135,4 +135,58 @@ fn the_operators_own_lease_is_no_nodes() {
     tell(&mut world, Observation::Lease(Change::All(listed, "1".into())));
     tell(&mut world, Observation::Lease(Change::Put(lease("nixl-transfer-operator"))));
     assert_eq!(world.cluster.nodes.keys().collect::<Vec<_>>(), ["a"]);
+}
+
+fn node(name: &str, labels: Value) -> Node {
+    from(json!({"metadata": {"name": name, "uid": name, "labels": labels, "resourceVersion": "1"}}))
+}
+
+#[test]
+fn one_that_follows_is_planned_when_a_node_changes_and_others_at_rest_are_not() {
+    for (follow, planned) in [(false, false), (true, true)] {
+        let mut world = World::default();
+        let mut over = job(5, "", true);
+        over.spec.follow = follow;
+        tell(&mut world, Observation::Job(Change::Put(over)));
+        world.take_dirty();
+        assert_eq!((world.open_count(), world.rest(JOB)), (0, true), "it rests until then");
+        tell(&mut world, Observation::Node(Change::Put(node("b", json!({})))));
+        assert_eq!(world.take_dirty().contains(JOB), planned, "follow: {follow}");
+    }
+}
+
+#[test]
+fn a_label_is_its_jobs_or_is_planned_by_itself() {
+    const KEY: &str = "data.nixl-transfer.io/ns.job";
+    let (mut world, labelled) = (World::default(), || node("b", json!({KEY: "ready", "role": "x"})));
+    let mut labeller = job(5, "", true);
+    labeller.spec.label_nodes = true;
+    // As after a start: nodes first, then jobs.
+    tell(&mut world, Observation::Node(Change::Put(labelled())));
+    assert!(world.take_dirty().contains(KEY) && !world.is_wanted(KEY));
+    tell(&mut world, Observation::Job(Change::Put(labeller.clone())));
+    assert!(world.is_wanted(KEY));
+    world.take_dirty();
+    // Somebody takes it off.
+    tell(&mut world, Observation::Node(Change::Put(node("b", json!({"role": "x"})))));
+    assert_eq!(world.take_dirty(), [JOB.to_owned()].into());
+    tell(&mut world, Observation::Node(Change::Put(labelled())));
+    world.take_dirty();
+    // The job goes, and another of its name has come already: the label is that one's.
+    let mut other = job(6, "", false);
+    (other.metadata.uid, other.spec.label_nodes) = (Some("other".into()), true);
+    tell(&mut world, Observation::Job(Change::Put(other.clone())));
+    tell(&mut world, Observation::Job(Change::Gone(Box::new(labeller.metadata))));
+    assert!(world.is_wanted(KEY) && !world.take_dirty().contains(KEY));
+    tell(&mut world, Observation::Job(Change::Gone(Box::new(other.metadata))));
+    assert!(!world.is_wanted(KEY) && world.take_dirty().contains(KEY));
+}
+
+#[test]
+fn a_job_that_others_manage_is_not_known() {
+    let mut world = World::default();
+    let mut theirs = job(5, "", false);
+    theirs.spec.managed_by = Some("kueue.x-k8s.io/multikueue".into());
+    tell(&mut world, Observation::Job(Change::Put(theirs)));
+    assert!(world.take_dirty().is_empty() && !world.has_job(JOB) && phases(&world).is_empty());
 }

@@ -41,7 +41,7 @@ pub fn granted(roles: &str) -> Result<BTreeSet<Right>> {
     for document in serde_yaml::Deserializer::from_str(roles) {
         let role = Value::deserialize(document)?;
         let who = match role["metadata"]["name"].as_str() {
-            Some("nixl-transfer-operator") => "operator",
+            Some("nixl-transfer-operator" | "nixl-transfer-operator-labels") => "operator",
             Some("nixl-transfer-agent") => "agent",
             other => bail!("metadata.name is {other:?}: whose role is that? Add it to `granted`"),
         };

@@ -14,6 +14,9 @@ pub struct Assets {
     pub kubectl: PathBuf,
     /// Only namespace deletion and garbage collection need it.
     pub kube_controller_manager: Option<PathBuf>,
+    pub helm: Option<PathBuf>,
+    /// Says what Argo CD, Flux and Helm make of an object.
+    pub health: Option<PathBuf>,
 }
 
 /// NIXL as the agents get it.
@@ -34,11 +37,14 @@ impl Assets {
     /// The programs in one directory. An error names what is missing there.
     pub fn in_directory(dir: &Path) -> Result<Self> {
         let controller_manager = dir.join("kube-controller-manager");
+        let (helm, health) = (dir.join("helm"), dir.join("health"));
         Ok(Self {
             etcd: existing(dir.join("etcd"))?,
             kube_apiserver: existing(dir.join("kube-apiserver"))?,
             kubectl: existing(dir.join("kubectl"))?,
             kube_controller_manager: controller_manager.is_file().then_some(controller_manager),
+            helm: helm.is_file().then_some(helm),
+            health: health.is_file().then_some(health),
         })
     }
 }

@@ -56,8 +56,23 @@ const REFUSED_BY_THE_API_SERVER: &[Case] = &[
     ("unknown field", |job| job["spec"]["destnations"] = json!(1), &["unknown field \"spec.destnations\""]),
     (
         "a field of a later version",
-        |job| job["spec"]["follow"] = json!(true),
-        &["unknown field \"spec.follow\""],
+        |job| job["spec"]["schedule"] = json!("@daily"),
+        &["unknown field \"spec.schedule\""],
+    ),
+    (
+        "a manager without a domain",
+        |job| job["spec"]["managedBy"] = json!("kueue"),
+        &["spec.managedBy", "should match"],
+    ),
+    (
+        "too high a priority",
+        |job| job["spec"]["priority"] = json!(2_000_000_000),
+        &["spec.priority", "less than or equal to 1000000000"],
+    ),
+    (
+        "a negative time to live",
+        |job| job["spec"]["ttlSecondsAfterFinished"] = json!(-1),
+        &["spec.ttlSecondsAfterFinished", "greater than or equal to 0"],
     ),
     (
         "unknown enum value",

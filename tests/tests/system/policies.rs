@@ -161,6 +161,10 @@ fn renewed(what: &'static str, number: usize) -> Request {
     Patch(what, OURS, json!({"spec": {"holderIdentity": number.to_string()}}))
 }
 
+fn labelled(key: &str, value: &str) -> Request {
+    Patch("node/a", "", json!({"metadata": {"labels": {key: value}}}))
+}
+
 fn halves(state: &[(&str, &str)]) -> Request {
     let halves = state.iter().map(|(half, state)| ((*half).to_owned(), json!({"state": state})));
     Patch("tt/t", PEOPLE, json!({"status": halves.collect::<serde_json::Map<_, _>>()}))
@@ -238,6 +242,19 @@ fn table() -> Vec<(Answer, &'static str, Request)> {
         (Refused, "agent a", Delete("lease/a", OURS)),
         (Allowed, "person", lease("other", OURS)),
         (Allowed, "person", lease("a", PEOPLE)),
+        // Of nodes the operator has the labels that say where data is.
+        (Allowed, "operator", labelled("data.nixl-transfer.io/ns.job", "ready")),
+        (Refused, "operator", labelled("role", "mine")),
+        (Refused, "operator", Patch("node/a", "", json!({"spec": {"unschedulable": true}}))),
+        (Refused, "operator", Patch("node/a", "", json!({"metadata": {"annotations": {"a": "b"}}}))),
+        (Allowed, "person", labelled("role", "theirs")),
+        (Refused, "operator", labelled("role", "mine")),
+        (
+            Allowed,
+            "operator",
+            Patch("node/a", "", json!({"metadata": {"labels": {"data.nixl-transfer.io/ns.job": null}}})),
+        ),
+        (Refused, "operator", Delete("node/a", "")),
         // The end of a task.
         (Refused, "person", Patch("tt/t", PEOPLE, unfinished())),
         (Allowed, "cleanup", Delete("tt/t", PEOPLE)),

@@ -60,8 +60,26 @@ pub const PROGRAMS: &[Program] = &[
     kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "a minute"),
 ];
 
-/// What the test of dashboards and rules needs beside those.
-pub const MONITORING_PROGRAMS: &[Program] = &[
+/// For a job in a chart, and for our own chart.
+pub const HELM: Program = Program {
+    name: "helm",
+    version: HELM_VERSION,
+    module: "helm",
+    package: "helm.sh/helm/v4/cmd/helm",
+    tags: "",
+    minutes: "a minute",
+};
+
+/// What tests need beside those.
+pub const TEST_PROGRAMS: &[Program] = &[
+    Program {
+        name: "health",
+        version: "1", // another number when its source changes what it says
+        module: "health",
+        package: ".",
+        tags: "",
+        minutes: "a minute",
+    },
     prometheus("prometheus", "github.com/prometheus/prometheus/cmd/prometheus", "2 minutes"),
     prometheus("promtool", "github.com/prometheus/prometheus/cmd/promtool", "half a minute"),
 ];
@@ -78,14 +96,6 @@ pub const CLUSTER_PROGRAMS: &[Program] = &[
         "some seconds",
     ),
     containerd("ctr", "github.com/containerd/containerd/v2/cmd/ctr", "some seconds"),
-    Program {
-        name: "helm",
-        version: HELM_VERSION,
-        module: "helm",
-        package: "helm.sh/helm/v4/cmd/helm",
-        tags: "",
-        minutes: "a minute",
-    },
     cni("bridge", "github.com/containernetworking/plugins/plugins/main/bridge"),
     cni("host-local", "github.com/containernetworking/plugins/plugins/ipam/host-local"),
     cni("loopback", "github.com/containernetworking/plugins/plugins/main/loopback"),

@@ -1,7 +1,7 @@
 //! What follows an attempt that is over, or comes first: its number, what it counts, and when. Pure.
 
 use jiff::Timestamp;
-use nixl_transfer_crds::{Reason, TransferTask};
+use nixl_transfer_crds::{Reason, TransferTask, condition};
 
 use super::{
     Context, State,
@@ -33,8 +33,7 @@ pub struct Next {
 
 /// The first attempt of a hop.
 pub fn first(hop: &Wanted<'_>, context: &Context<'_>) -> Next {
-    let clock = context.status.clock.clone().unwrap_or_default();
-    let start = deadline::effective_start(&clock).unwrap_or(context.now);
+    let start = wanted_since(hop, context);
     let queued = context.input.memory.queued_until(&hop.destination.name, &hop.node);
     Next {
         attempt: 0,
@@ -43,6 +42,25 @@ pub fn first(hop: &Wanted<'_>, context: &Context<'_>) -> Next {
         after: None,
         chain: true,
     }
+}
+
+/// Since when the hop is wanted: since the run began; with `follow` a node may have come later, or may match only since all
+/// others had been served, and does not pay for the time before. Both stand in the API.
+fn wanted_since(hop: &Wanted<'_>, context: &Context<'_>) -> Timestamp {
+    let clock = context.status.clock.clone().unwrap_or_default();
+    let start = deadline::effective_start(&clock).unwrap_or(context.now);
+    if !context.input.job.spec.follow {
+        return start;
+    }
+    let conditions = &context.status.conditions;
+    let ready = condition::find(conditions, condition::READY);
+    let fell_behind = match ready.filter(|_| condition::is_true(conditions, condition::COMPLETE)) {
+        Some(ready) if ready.status == "True" => context.now,
+        Some(ready) => ready.last_transition_time.0,
+        None => start,
+    };
+    let created = context.input.cluster.nodes.get(&hop.node).and_then(|view| view.created);
+    start.max(fell_behind).max(created.unwrap_or(start))
 }
 
 /// What follows an attempt that succeeded, into a region that was made again since: another one, into the new region.

@@ -10,11 +10,15 @@ use nixl_transfer_crds::{
     task::{JobRef, TaskSource, TaskTarget},
 };
 
-use crate::plan::nodes::{Block, Chosen, Receiving, Wanted};
+use crate::plan::{
+    Input, labels,
+    nodes::{Block, Chosen, Receiving, Wanted},
+};
 
 /// What the API server cannot check and an attempt cannot do without.
-pub fn check(job: &TransferJob) -> Result<(), Block> {
-    let transport = &job.spec.transport;
+pub fn check(input: &Input<'_>) -> Result<(), Block> {
+    labels::check(input)?;
+    let transport = &input.job.spec.transport;
     let limit = transport.bandwidth_limit.as_ref().map(|limit| ("bandwidthLimit", limit));
     for (field, quantity) in [("chunkSize", &transport.chunk_size)].into_iter().chain(limit) {
         if let Err(error) = quantity.bytes() {

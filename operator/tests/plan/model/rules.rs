@@ -16,6 +16,8 @@ impl World {
                 (Place::Memory(memory), _) => {
                     region(&memory.name).map(|it| it.node.clone()).into_iter().collect()
                 }
+                // What follows has nothing to do where there is no node.
+                (_, Some(name)) if job.spec.follow && self.cluster.node(name).is_none() => Vec::new(),
                 (_, Some(name)) => vec![name.clone()],
                 _ => self
                     .cluster

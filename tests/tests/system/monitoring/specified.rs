@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, ensure};
 
 /// The metrics of the specification with their labels. Where it names none for a thing that has to be told from others
-/// (`*_info`, NICs), the labels are those of the documentation (decision 023). One with `?` is empty for some devices, which
+/// (`*_info`, NICs), the labels are those of the documentation (decision 024). One with `?` is empty for some devices, which
 /// to Prometheus is no label.
 pub const SPECIFIED: &[(&str, &str)] = &[
     ("bytes_total", "backend direction medium namespace"),
