@@ -1,0 +1,1 @@
+//! docs/plugin.md shows what the golden files have.
