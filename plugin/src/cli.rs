@@ -32,19 +32,19 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// Namespace of the jobs; without it that of the kubeconfig's context.
-    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    #[arg(short, long, global = true, help_heading = "Cluster", value_name = "NAMESPACE")]
     pub namespace: Option<String>,
     /// Context of the kubeconfig.
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = "Cluster", value_name = "NAME")]
     pub context: Option<String>,
     /// Kubeconfig file; without it $KUBECONFIG, ~/.kube/config, or the pod's service account.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "Cluster", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// How long one request to the API server may take, for example 5s or 2m.
-    #[arg(long, global = true, default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, global = true, help_heading = "Cluster", default_value = "30s", value_parser = duration, value_name = "DURATION")]
     pub request_timeout: Duration,
     /// For tests: the time that it is taken to be.
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, help_heading = "Cluster", hide = true)]
     pub now: Option<Timestamp>,
 }
 
@@ -62,7 +62,7 @@ pub enum Command {
     Watch(Watch),
     /// Look at nodes, NIXL, backends and limits: what is broken, and what would limit a transfer.
     Doctor(Doctor),
-    /// Run jobs again, by a new `spec.trigger`. What is there already is not sent again.
+    /// Run jobs again, by a new `spec.trigger`. What is there already is not sent again, unless `writePolicy` is Overwrite.
     Rerun(Rerun),
     /// Stop jobs for now, by `spec.suspend`. What was committed stays.
     Suspend(Change),

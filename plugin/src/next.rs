@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use nixl_transfer_crds::{
-    Reason, TransferJob,
+    Reason, TransferJob, WritePolicy,
     condition::{self, FAILED, READY, SUSPENDED},
     job::{
         TransferJobStatus,
@@ -75,10 +75,9 @@ pub fn advice(job: &TransferJob, now: Timestamp) -> Vec<Advice> {
         ))),
         Some(Phase::Complete) => {}
         Some(Phase::Failed) => {
-            advice.push(Advice::plain(format!(
-                "When the cause is gone: {}. What is there already is not sent again.",
-                command("rerun")
-            )));
+            let kept = job.spec.write_policy == WritePolicy::SkipIdentical;
+            let kept = if kept { " What is there already is not sent again." } else { "" };
+            advice.push(Advice::plain(format!("When the cause is gone: {}.{kept}", command("rerun"))));
         }
         Some(Phase::Suspended) if condition::is_true(&status.conditions, SUSPENDED) => {
             advice.push(Advice::plain(format!("To go on from what is there: {}.", command("resume"))));

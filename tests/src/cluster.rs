@@ -31,6 +31,7 @@ pub struct Setup {
     operator_arguments: Vec<String>,
     controller_manager: bool,
     start_operator: bool,
+    install: bool,
     audit: bool,
 }
 
@@ -53,6 +54,7 @@ impl Setup {
             operator_arguments: vec!["--backoff-base-seconds=1".into()],
             controller_manager: false,
             start_operator: true,
+            install: true,
             audit: false,
         }
     }
@@ -118,6 +120,12 @@ impl Setup {
         self
     }
 
+    /// A cluster in which nixl-transfer is not installed: no CRDs.
+    pub fn without_crds(mut self) -> Self {
+        self.install = false;
+        self
+    }
+
     /// Starts everything; returns when all of it is ready.
     pub async fn start(self) -> Result<Cluster> {
         // The processes are tied to the thread that starts them: it must be one that lives as long as the test.
@@ -126,6 +134,9 @@ impl Setup {
         let mut options = ControlPlaneOptions::new(Assets::find()?);
         options.controller_manager = self.controller_manager;
         options.audit = self.audit;
+        if !self.install {
+            options.manifests.crds = None;
+        }
         options.address = self.control_address.unwrap_or(options.address);
         for (name, labels) in &self.nodes {
             options = options.node(name, labels);

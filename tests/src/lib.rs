@@ -8,6 +8,7 @@ pub mod dynamo;
 pub mod gpus;
 pub mod jobs;
 mod own_mount;
+pub mod plugin;
 pub mod raw_client;
 pub mod refusals;
 pub mod regions;

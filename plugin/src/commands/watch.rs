@@ -1,4 +1,5 @@
-//! `watch`: follows one job until it is over. A lost connection is tried again for a minute; what cannot pass ends it at once.
+//! `watch`: follows one job until it is over. A lost connection is tried again for a minute; what cannot pass ends it at once. Not by
+//! the crate `follow`, which never gives up and keeps to itself why it had to begin again: here that is an exit code.
 
 use std::{
     io::{Write, stderr},
@@ -200,5 +201,51 @@ impl Screen<'_, '_> {
     /// What stands there stays.
     fn leave(&mut self) {
         self.drawn = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{render::Style, terminal::Terminal};
+
+    fn job(phase: &str, bytes: i64) -> TransferJob {
+        let progress =
+            json!({"bytesTotal": 100, "bytesDone": bytes, "summary": format!("{bytes}% 0/1 nodes")});
+        serde_json::from_value(json!({
+            "metadata": {"name": "j", "generation": 1},
+            "spec": {"source": {"memory": {"name": "x"}}, "destinations": []},
+            "status": {"observedGeneration": 1, "run": 1, "phase": phase, "progress": progress},
+        }))
+        .unwrap()
+    }
+
+    fn shown(look: fn() -> Terminal, jobs: &[TransferJob]) -> String {
+        let mut out = Vec::new();
+        let mut context = Context { out: &mut out, look, fixed: Some(jiff::Timestamp::UNIX_EPOCH) };
+        let mut screen = Screen { context: &mut context, drawn: 0, said: String::new() };
+        for job in jobs {
+            screen.show(job).unwrap();
+            screen.tick(job).unwrap();
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_terminal_is_drawn_over_and_a_pipe_gets_each_change_once() {
+        let jobs = [job("Preparing", 0), job("Transferring", 50), job("Transferring", 50)];
+        let pipe = || Terminal { redraws: false, style: Style { width: None, colour: false } };
+        let lines = shown(pipe, &jobs);
+        assert_eq!(
+            lines,
+            "1970-01-01T00:00:00Z Preparing 0% 0/1 nodes 0/100 B\n1970-01-01T00:00:00Z Transferring 50% 0/1 nodes 50/100 B\n"
+        );
+        let terminal = || Terminal { redraws: true, style: Style { width: Some(60), colour: false } };
+        let frames = shown(terminal, &jobs);
+        // Each frame has two lines, and all but the first go over the one before.
+        assert_eq!(frames.matches("\x1b[2A\x1b[J").count(), 5, "{frames:?}");
+        assert_eq!(frames.matches("j  Transferring  run 1").count(), 4, "{frames:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::{
-    compare::golden,
+    compare::{check_whole, golden},
     fake::Fake,
     fixtures::{self, NOW},
     pty,
@@ -98,4 +98,19 @@ async fn as_data_it_is_what_the_server_has() {
     let output = against(&fake, &["doctor", "gpu-z"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("no node gpu-z"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_say_what_was_changed_and_who_must_still_do_something() {
+    let fake = Fake::start().await;
+    for (verb, name) in [("rerun", "complete"), ("suspend", "running"), ("resume", "suspended")] {
+        let output = against(&fake, &[verb, name]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        check_whole(&format!("{verb}.txt"), &String::from_utf8(output.stdout).unwrap());
+    }
+    let output = against(&fake, &["rerun", "suspended"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("kubectl transfer resume suspended -n ml"), "{said}");
+    let changed = against(&fake, &["suspend", "running", "-o", "json"]).output().unwrap().stdout;
+    assert_eq!(serde_json::from_slice::<Value>(&changed).unwrap()["spec"]["suspend"], true);
 }

@@ -70,6 +70,19 @@ pub fn check_each(name: &str, render: impl Fn(Style) -> String) {
     assert_eq!(all, golden, "{name}: the file has more than it should");
 }
 
+/// Compares a text that has no kinds with its file, or writes the file.
+pub fn check_whole(file: &str, text: &str) {
+    if env::var_os("NIXL_TRANSFER_WRITE_GOLDEN").is_some() {
+        fs::write(directory().join("out").join(file), text).unwrap();
+    }
+    assert_eq!(text, whole(file), "not as in {file}");
+}
+
+/// A golden file without sections.
+pub fn whole(file: &str) -> String {
+    fs::read_to_string(directory().join("out").join(file)).unwrap_or_default()
+}
+
 /// One section of a golden file.
 pub fn golden(name: &str, kind: &str) -> String {
     section(&fs::read_to_string(path(name)).unwrap(), kind).replace('␛', "\x1b")
@@ -82,7 +95,7 @@ fn section(golden: &str, kind: &str) -> String {
     sections.take_while(|line| !line.starts_with("=== ")).collect()
 }
 
-fn without_colours(text: &str) -> String {
+pub fn without_colours(text: &str) -> String {
     let mut pieces = text.split('\x1b');
     let first = pieces.next().unwrap_or_default().to_owned();
     pieces.fold(first, |text, piece| text + piece.split_once('m').map_or("", |(_, rest)| rest))

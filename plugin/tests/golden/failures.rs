@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{binary::plugin, fake};
+use crate::{binary::plugin, compare::check_whole, fake};
 
 /// An API server named fake that takes connections and never answers.
 fn silent() -> (TcpListener, SocketAddr) {
@@ -95,21 +95,16 @@ fn what_cannot_be_meant_is_refused_with_the_value_and_a_remedy() {
 
 #[test]
 fn a_dry_run_needs_no_cluster() {
-    let mut command = plugin(&[
-        "create",
-        "gpu-a:models/llama",
-        "-l",
-        "role=decode:models/llama",
-        "--dry-run",
-        "-o",
-        "yaml",
-    ]);
-    let output =
-        command.env("KUBECONFIG", "/does/not/exist").env("HOME", "/does/not/exist").output().unwrap();
+    let ends = ["create", "gpu-a:models/llama-3-8b", "-l", "role=decode:models/llama-3-8b"];
+    let mut command = plugin(&ends);
+    command
+        .args(["--dry-run", "-o", "yaml"])
+        .env("KUBECONFIG", "/does/not/exist")
+        .env("HOME", "/does/not/exist");
+    let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let written = String::from_utf8(output.stdout).unwrap();
-    assert!(written.starts_with("apiVersion: nixl-transfer.io/v1alpha1\nkind: TransferJob\n"), "{written}");
-    assert!(!written.contains("namespace"), "kubectl puts in its own: {written}");
+    // Without a namespace: kubectl puts in its own.
+    check_whole("create.yaml", &String::from_utf8(output.stdout).unwrap());
 }
 
 #[test]

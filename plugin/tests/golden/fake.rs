@@ -48,8 +48,8 @@ pub fn kubeconfig(address: SocketAddr) -> TempDir {
     directory
 }
 
-async fn answer(method: Method, uri: Uri) -> impl IntoResponse {
-    let (code, object) = match object(&method, uri.path()) {
+async fn answer(method: Method, uri: Uri, body: String) -> impl IntoResponse {
+    let (code, object) = match object(&method, uri.path(), &body) {
         Some(object) => (StatusCode::OK, object),
         None => {
             let said = "users \"fake\" may not see it";
@@ -61,7 +61,7 @@ async fn answer(method: Method, uri: Uri) -> impl IntoResponse {
     (code, [(CONTENT_TYPE, "application/json")], object.to_string())
 }
 
-fn object(method: &Method, path: &str) -> Option<Value> {
+fn object(method: &Method, path: &str, body: &str) -> Option<Value> {
     let list = |items: Value| json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items});
     if path == "/version" {
         return Some(
@@ -79,7 +79,13 @@ fn object(method: &Method, path: &str) -> Option<Value> {
         "/namespaces/ml/transfertasks" => None,
         path => {
             let name = path.strip_prefix("/namespaces/ml/transferjobs/")?;
-            fixtures::jobs().remove(name)
+            let mut job = fixtures::jobs().remove(name)?;
+            if method == Method::PATCH {
+                let patch: Value = serde_json::from_str(body).ok()?;
+                job["spec"].as_object_mut()?.extend(patch["spec"].as_object()?.clone());
+                job["metadata"]["resourceVersion"] = json!("100");
+            }
+            Some(job)
         }
     }
 }

@@ -15,6 +15,7 @@ mod leaders;
 mod main_job;
 mod network;
 mod operations;
+mod plugin;
 mod policies;
 mod refusals;
 mod region_lives;
