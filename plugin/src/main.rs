@@ -3,7 +3,7 @@
 use std::{io::stdout, process::ExitCode};
 
 use clap::Parser;
-use kubectl_transfer::{cli::Cli, run, terminal::Terminal};
+use kubectl_transfer::{cli::Cli, render::clean, run, terminal::Terminal};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -11,7 +11,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.message.is_empty() {
-                eprintln!("error: {failure}");
+                eprintln!("error: {}", clean(&failure.message));
             }
             ExitCode::from(failure.code())
         }

@@ -9,5 +9,5 @@ mod table;
 pub mod watch;
 mod words;
 
-pub use style::Style;
+pub use style::{Style, clean};
 pub use words::{span, span_of};

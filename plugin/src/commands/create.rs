@@ -1,7 +1,6 @@
 //! `create`: a TransferJob from two or more ends.
 
-use std::io::Write;
-use std::io::stderr;
+use std::io::{Write, stderr};
 
 use super::{Context, watch};
 use crate::{
@@ -22,12 +21,8 @@ pub(super) async fn create(
     let wish = wish(arguments);
     let usage = |error| Failure::new(Kind::Usage, error);
     if dry_run == Some(DryRun::Client) {
-        // The namespace stands in the kubeconfig; without one the document says none, and kubectl puts in its own.
-        let namespace = match &global.namespace {
-            Some(namespace) => Some(namespace.clone()),
-            None => Cluster::open(global).await.ok().map(|cluster| cluster.namespace),
-        };
-        let document = manifest::document(&wish, namespace.as_deref()).map_err(usage)?;
+        // As kubectl does it: a namespace stands in the document only when one was given.
+        let document = manifest::document(&wish, global.namespace.as_deref()).map_err(usage)?;
         return output::object(&document, printed.unwrap_or(Output::Yaml), context.out);
     }
     let cluster = Cluster::open(global).await?;

@@ -95,7 +95,7 @@ pub(super) fn width(text: &str) -> usize {
 }
 
 /// One line without control characters: a message may carry a file's name, and that may carry what steers a terminal.
-pub(super) fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let plain = |it: char| match it {
         '\n' | '\t' | '\r' => ' ',
         it if it.is_control() => '\u{fffd}',
