@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use devices::{GpuDirectStatus, GpuStatus, NicStatus};
 
+/// What UCX' own queues of an RDMA port may lock beside the memory of transfers. An estimate; never measured.
+pub const RDMA_QUEUES: u64 = 64 << 20;
+
 /// What an administrator asks of a node's agent.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[kube(

@@ -33,6 +33,7 @@ pub struct Setup {
     operator_arguments: Vec<String>,
     controller_manager: bool,
     start_operator: bool,
+    install: bool,
     audit: bool,
 }
 
@@ -55,6 +56,7 @@ impl Setup {
             operator_arguments: vec!["--backoff-base-seconds=1".into()],
             controller_manager: false,
             start_operator: true,
+            install: true,
             audit: false,
         }
     }
@@ -120,6 +122,12 @@ impl Setup {
         self
     }
 
+    /// A cluster in which nixl-transfer is not installed: no CRDs.
+    pub fn without_crds(mut self) -> Self {
+        self.install = false;
+        self
+    }
+
     /// Starts everything; returns when all of it is ready.
     pub async fn start(self) -> Result<Cluster> {
         // The processes are tied to the thread that starts them: it must be one that lives as long as the test.
@@ -129,6 +137,9 @@ impl Setup {
         options.controller_manager = self.controller_manager;
         let recording = Recording::begin(&dir)?;
         options.audit = self.audit || recording.is_some();
+        if !self.install {
+            options.manifests.crds = None;
+        }
         options.address = self.control_address.unwrap_or(options.address);
         for (name, labels) in &self.nodes {
             options = options.node(name, labels);

@@ -10,6 +10,7 @@ pub mod gpus;
 pub mod jobs;
 mod nodes;
 mod own_mount;
+pub mod plugin;
 pub mod raw_client;
 pub mod recording;
 pub mod refusals;

@@ -25,8 +25,6 @@ const RDMA: &str = "rc";
 /// has no way to notice over shared memory alone that the other process is gone.
 const SHARED_MEMORY: &str = "sm";
 
-/// What UCX' own queues of an RDMA port may lock beside our memory. An estimate; never measured.
-const QUEUES: u64 = 64 << 20;
 /// As many devices as are named to UCX, and as a status may hold. UCX sends over those that it finds best, by default two.
 const MAX_DEVICES: usize = 16;
 

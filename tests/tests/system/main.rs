@@ -21,6 +21,7 @@ mod main_job;
 mod monitoring;
 mod network;
 mod operations;
+mod plugin;
 mod policies;
 mod refusals;
 mod region_lives;

@@ -2,9 +2,12 @@
 
 use std::cmp::Reverse;
 
-use nixl_transfer_crds::{Reason, node::devices::LinkState};
+use nixl_transfer_crds::{
+    Reason,
+    node::{RDMA_QUEUES, devices::LinkState},
+};
 
-use super::{Here, QUEUES, Shortfall};
+use super::{Here, Shortfall};
 use crate::devices::{Devices, Nic, nearest};
 
 /// Ports, and where a worker that uses them runs.
@@ -53,7 +56,7 @@ pub(super) fn usable(here: &Here<'_>) -> Result<Ports, Shortfall> {
         let message = format!("no RDMA port of node {node} is active: {}; repair the link", list(&allowed));
         return missing(Reason::LinkDown, message);
     }
-    let needed = here.registers.saturating_add(QUEUES);
+    let needed = here.registers.saturating_add(RDMA_QUEUES);
     if let Some(limit) = here.memlock.filter(|limit| *limit < needed) {
         let message = format!(
             "workers on node {node} may lock {limit} bytes of memory, and RDMA may need {needed}; raise the memlock \

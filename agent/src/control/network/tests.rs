@@ -86,7 +86,7 @@ fn a_port_that_cannot_be_used_is_named_with_what_it_lacks() {
     let all_down = here(&devices, &interfaces);
     let good = fixture("nic-down");
     let up = here(&good, &interfaces);
-    let needed = REGISTERS + QUEUES;
+    let needed = REGISTERS + nixl_transfer_crds::node::RDMA_QUEUES;
     for (here, reason, words) in [
         (all_down, Reason::LinkDown, "mlx5_0:1 is Down, mlx5_1:1 is Down"),
         (Here { memlock: Some(8 << 20), ..up }, Reason::MemlockTooSmall, "may lock 8388608 bytes"),
