@@ -118,7 +118,7 @@ pub fn found() -> Vec<(&'static str, Option<PathBuf>)> {
     for peer in python_peer::PEERS {
         found.push((peer.name, cache.as_ref().and_then(|cache| python_peer::find(cache, peer))));
     }
-    for program in go::PROGRAMS {
+    for program in go::PROGRAMS.iter().chain(go::TEST_PROGRAMS) {
         let from_user =
             own.as_ref().map(|directory| directory.join(program.name)).filter(|path| path.is_file());
         found.push((
