@@ -64,7 +64,8 @@ impl Metrics {
     /// New metrics, all zero.
     pub fn new() -> Result<Self, prometheus::Error> {
         let opts = |name: &str, help: &str| Opts::new(format!("nixl_transfer_{name}"), help);
-        let buckets = prometheus::exponential_buckets(0.001, 4.0, 10)?;
+        // A quantile is no finer than its bucket.
+        let buckets = prometheus::exponential_buckets(0.002, 2.0, 18)?;
         let registry = Registry::new();
         let metrics = Self {
             devices: DeviceMetrics::new(&registry)?,
@@ -96,7 +97,7 @@ impl Metrics {
                     "throughput_bytes_per_second",
                     "Bytes per second of each hop that was received, over the time in which it moved data.",
                 ))
-                .buckets(prometheus::exponential_buckets(1e6, 4.0, 10)?),
+                .buckets(prometheus::exponential_buckets(1e6, 2.0, 19)?),
             )?,
             retries: IntCounterVec::new(
                 opts(

@@ -56,8 +56,8 @@ impl Metrics {
                 "duration_seconds",
                 "Seconds from the begin of a run to its end, of runs that are complete.",
                 0.1,
-                2.5,
-                12,
+                2.0,
+                17,
             )?)?,
             progress: GaugeVec::new(
                 opts("job_progress_ratio", "Share of the bytes that are at the destinations."),
@@ -105,8 +105,8 @@ impl Metrics {
                 "metadata_exchange_seconds",
                 "Seconds until both ends of a hop had published, from when this operator first saw the TransferTask.",
                 0.001,
-                3.0,
-                12,
+                2.0,
+                18,
             )?)?,
         };
         let build = IntGaugeVec::new(opts("build_info", "Version of this program."), &["version"])?;
