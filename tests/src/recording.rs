@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use devcluster::{ClusterDir, Record, SUITE_RECORD};
 
-use crate::{canary::Secrets, cluster::Cluster};
+use crate::{canary::Secrets, cluster::Cluster, reasons};
 
 /// How long a process may take to say its metrics: some tests have stopped it.
 const METRICS_WITHIN: Duration = Duration::from_secs(1);
@@ -25,6 +25,8 @@ pub struct Look {
     pub secrets: Secrets,
     /// Logs, metrics and objects that were looked at.
     pub places: BTreeSet<String>,
+    /// Reasons that statuses and events named.
+    pub reasons: BTreeSet<String>,
     /// Which secret stands where, and files of memory that was dumped.
     pub told: BTreeSet<String>,
 }
@@ -71,10 +73,11 @@ impl Cluster {
                 look.at(place, &String::from_utf8_lossy(&text));
             }
         }
-        let Look { secrets, places, told } = &mut look;
+        let Look { secrets, places, told, reasons } = &mut look;
         self.plane.stored(|key, value| {
             told.extend(secrets.in_object(key, value).into_iter().map(|what| format!("{key}: {what}")));
             places.insert(key.to_owned());
+            reasons.append(&mut reasons::in_object(key, value));
         })?;
         Ok(look)
     }
@@ -129,7 +132,7 @@ impl Recording {
             Err(error) => drop(record.unseen.insert(format!("{error:#}"))),
         }
         match cluster.look() {
-            Ok(look) => record.told = look.told,
+            Ok(look) => (record.told, record.reasons) = (look.told, look.reasons),
             Err(error) => drop(record.unseen.insert(format!("{error:#}"))),
         }
         record.ended = true;

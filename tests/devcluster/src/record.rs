@@ -23,6 +23,8 @@ pub struct Record {
     pub used: BTreeSet<Right>,
     /// What they asked for and RBAC refused.
     pub refused: BTreeSet<Right>,
+    /// Reasons of the closed list that its objects and events named.
+    pub reasons: BTreeSet<String>,
     /// Secrets that stand where they must not: which, and where; never the secret itself.
     pub told: BTreeSet<String>,
     /// What could not be looked at.
