@@ -95,8 +95,12 @@ fn compare(records: &[Record], promised: &Promised, whole: bool) -> Verdict {
         let unseen: BTreeSet<&str> = UNSEEN.iter().map(|(reason, _)| *reason).collect();
         for reason in &promised.reasons {
             match (seen.contains(reason), unseen.contains(reason.as_str())) {
-                (false, false) => wrong.push(format!("{reason}: no test brings it about, and `UNSEEN` does not say why")),
-                (true, true) => wrong.push(format!("{reason}: a test brings it about, and `UNSEEN` says that none does")),
+                (false, false) => {
+                    wrong.push(format!("{reason}: no test brings it about, and `UNSEEN` does not say why"))
+                }
+                (true, true) => {
+                    wrong.push(format!("{reason}: a test brings it about, and `UNSEEN` says that none does"))
+                }
                 _ => {}
             }
         }
