@@ -46,7 +46,8 @@ pub use status::TransferJobStatus;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.rerunPolicy != 'Never' || (self.source == oldSelf.source && self.destinations == oldSelf.destinations)").message("source and destinations are immutable while rerunPolicy is Never: apply another job, or set rerunPolicy to OnSpecChange"),
-    validation = Rule::new("has(self.managedBy) == has(oldSelf.managedBy) && (!has(self.managedBy) || self.managedBy == oldSelf.managedBy)").message("managedBy is immutable: delete the job and apply it again")
+    validation = Rule::new("has(self.managedBy) == has(oldSelf.managedBy) && (!has(self.managedBy) || self.managedBy == oldSelf.managedBy)").message("managedBy is immutable: delete the job and apply it again"),
+    validation = Rule::new("!self.labelNodes || self.destinations.all(it, has(it.volume))").message("labelNodes is for destinations with a volume: memory goes with whoever holds it, and the label would stay")
 )]
 pub struct TransferJobSpec {
     /// What is moved, and from where.
@@ -110,7 +111,7 @@ pub struct TransferJobSpec {
     #[schemars(length(max = 256))]
     pub trigger: String,
     /// What makes the job run again. With `Never`, `source` and `destinations` are immutable, and a change of `integrity` or
-    /// `writePolicy` applies to the next run. Back at `OnSpecChange`, what has changed meanwhile starts one.
+    /// `writePolicy` starts no run and applies from the next attempt on. Back at `OnSpecChange`, what has changed meanwhile starts one.
     #[serde(default)]
     pub rerun_policy: RerunPolicy,
     /// Who carries the job out. Absent or `nixl-transfer.io/operator`: the operator; with another value it does nothing about the
@@ -140,7 +141,10 @@ impl TransferJobSpec {
     /// of anything else does not.
     pub fn moved_hash(&self) -> String {
         let hash = |part: serde_json::Value| xxhash_rust::xxh3::xxh3_64(part.to_string().as_bytes());
-        let ends = hash(serde_json::json!([self.source, self.destinations]));
+        // The API server compares the list without its order, as it is one of entries by name.
+        let mut destinations: Vec<_> = self.destinations.iter().collect();
+        destinations.sort_by(|a, b| a.name.cmp(&b.name));
+        let ends = hash(serde_json::json!([self.source, destinations]));
         let how = hash(serde_json::json!([self.integrity, self.write_policy]));
         format!("{ends:016x}-{how:016x}")
     }
@@ -159,5 +163,48 @@ impl TransferJobSpec {
     /// Whether it is this operator that carries the job out.
     pub fn is_ours(&self) -> bool {
         self.managed_by.as_deref().is_none_or(|manager| manager == names::OPERATOR)
+    }
+}
+
+impl TransferJob {
+    /// Whether an operator has looked at it once: the API server gives it a status before that.
+    pub fn is_seen(&self) -> bool {
+        self.status.as_ref().and_then(|status| status.observed_generation).is_some_and(|seen| seen >= 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(destinations: &[&str]) -> TransferJobSpec {
+        let place =
+            |name: &&str| json!({"name": name, "node": {"name": name}, "volume": {"name": "v", "path": "p"}});
+        let destinations: Vec<_> = destinations.iter().map(place).collect();
+        serde_json::from_value(json!({
+            "source": {"node": {"name": "a"}, "volume": {"name": "v", "path": "p"}}, "destinations": destinations,
+            "rerunPolicy": "Never",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_order_of_destinations_is_nothing_that_moves() {
+        let moved = spec(&["b", "c"]).moved_hash();
+        assert!(!spec(&["c", "b"]).needs_run(&moved));
+        assert!(spec(&["c", "d"]).needs_run(&moved));
+        let other = TransferJobSpec { write_policy: WritePolicy::Overwrite, ..spec(&["b", "c"]) };
+        assert!(!other.needs_run(&moved));
+        assert!(TransferJobSpec { rerun_policy: RerunPolicy::OnSpecChange, ..other }.needs_run(&moved));
+    }
+
+    #[test]
+    fn a_job_is_seen_when_an_operator_has_written_its_status() {
+        let job = |status| TransferJob { status, ..TransferJob::new("j", spec(&["b"])) };
+        let status = |seen| Some(TransferJobStatus { observed_generation: seen, ..Default::default() });
+        assert!(!job(None).is_seen() && !job(status(None)).is_seen() && !job(status(Some(-1))).is_seen());
+        assert!(job(status(Some(1))).is_seen());
     }
 }

@@ -20,6 +20,7 @@ pub mod run;
 pub mod start;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use nixl_transfer_crds::{Reason, TransferJob, TransferTask, job::TransferJobStatus, task::status::Verdict};
 
 use crate::{
@@ -180,6 +181,10 @@ pub fn plan(input: &Input<'_>) -> Plan {
 
     status.node_label = labels::named(input);
     if run::is_over(input.job, &status) {
+        if std::mem::take(&mut status.following) {
+            // It was no end until now: what is to go some time after it counts from here.
+            status.completion_time = Some(Time(now));
+        }
         cleanup::after_the_end(&current, &status, input.cluster, input.now, &mut plan);
         run::acknowledge(input.job, &mut status);
         expire::mark(input.job, &mut status);
@@ -192,6 +197,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
         return plan;
     }
 
+    status.following = input.job.spec.follow;
     let halt = run::halted(input.job, &mut status, now, &mut plan.notes);
     let source = nodes::source(input, &status);
     if let Ok(source) = &source {

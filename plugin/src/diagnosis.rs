@@ -139,7 +139,8 @@ fn operator(seen: &Seen, now: Timestamp) -> Finding {
     let unseen = seen.jobs.iter().find_map(|job| {
         let since = job.metadata.creation_timestamp.as_ref()?.0;
         let is_old = now.duration_since(since).as_secs() >= NOT_SEEN_SECONDS;
-        (job.status.is_none() && is_old).then(|| (job.metadata.name.clone().unwrap_or_default(), since))
+        (!job.is_seen() && job.spec.is_ours() && is_old)
+            .then(|| (job.metadata.name.clone().unwrap_or_default(), since))
     });
     if let Some((name, since)) = unseen {
         let text = format!("No operator has looked at job {name} for {}; {look}", span_of(since, now));

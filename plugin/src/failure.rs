@@ -39,6 +39,8 @@ pub struct Failure {
     pub kind: Kind,
     /// What happened and what to do; empty when everything was said already.
     pub message: String,
+    /// The object that was asked for is not there.
+    pub missing: bool,
 }
 
 /// What was asked of the API server.
@@ -55,7 +57,7 @@ pub struct Asked<'a> {
 impl Failure {
     /// A failure of that kind.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), missing: false }
     }
 
     /// Any other failure.
@@ -140,9 +142,12 @@ fn of_status(status: &kube::core::Status, asked: &Asked<'_>) -> Failure {
                 "there is no namespace {name}; make it with kubectl create namespace {name}, or give another with -n"
             ))
         }
-        404 => Failure::other(format!(
-            "there is no such object: {said}; `kubectl transfer get -A` lists all jobs"
-        )),
+        404 => Failure {
+            missing: true,
+            ..Failure::other(format!(
+                "there is no such object: {said}; `kubectl transfer get -A` lists all jobs"
+            ))
+        },
         409 => Failure::other(format!(
             "{said}; choose another name with --name, or run that one again: kubectl transfer rerun {name}"
         )),

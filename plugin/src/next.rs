@@ -111,7 +111,12 @@ pub fn ended(job: &TransferJob) -> Option<bool> {
 }
 
 fn unseen(job: &TransferJob, now: Timestamp) -> Advice {
-    let since = job.metadata.creation_timestamp.as_ref().filter(|_| job.status.is_none()).map(|time| time.0);
+    if let Some(manager) = job.spec.managed_by.as_ref().filter(|_| !job.spec.is_ours()) {
+        return Advice::plain(format!(
+            "It is carried out by {manager} (`spec.managedBy`), not by nixl-transfer's operator."
+        ));
+    }
+    let since = job.metadata.creation_timestamp.as_ref().filter(|_| !job.is_seen()).map(|time| time.0);
     match since.filter(|since| now.duration_since(*since).as_secs() >= NOT_SEEN_SECONDS) {
         Some(since) => Advice::plain(format!(
             "No operator has looked at it for {}. Does it run? `kubectl get pods -A -l app.kubernetes.io/name=nixl-transfer`.",

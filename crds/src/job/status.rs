@@ -68,6 +68,9 @@ pub struct TransferJobStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub ttl_ignored: Option<String>,
+    /// The job follows nodes. Once it does not any more, its end counts from then.
+    #[serde(skip_serializing_if = "is_false")]
+    pub following: bool,
     /// The clocks of the run; suspension stops them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<RunClock>,
@@ -213,6 +216,10 @@ pub struct RunClock {
     /// When the clock was started or started again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+}
+
+fn is_false(it: &bool) -> bool {
+    !it
 }
 
 fn is_zero(number: &i64) -> bool {

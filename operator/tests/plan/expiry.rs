@@ -51,6 +51,24 @@ fn a_job_goes_so_many_seconds_after_its_end_and_its_tasks_with_it() {
 }
 
 #[test]
+fn what_followed_goes_so_long_after_it_does_not_any_more() {
+    let mut world = bounded(90);
+    world.job.as_mut().unwrap().spec.follow = true;
+    world.settle();
+    world.pass(1_000_000);
+    world.settle();
+    assert!(world.job.is_some() && world.is(condition::COMPLETE));
+    world.edit(|job| job.spec.follow = false);
+    world.settle();
+    world.pass(80);
+    world.settle();
+    assert!(world.job.is_some(), "it counts from its first copy");
+    world.pass(20);
+    world.settle();
+    assert!(world.job.is_none());
+}
+
+#[test]
 fn nothing_that_runs_waits_or_is_tracked_is_deleted_and_that_is_said_once() {
     let mut suspended = bounded(0);
     suspended.edit(|job| job.spec.suspend = true);

@@ -17,7 +17,10 @@ use crate::{
     cluster::{Cluster, WATCH_SECONDS, typed, value},
     failure::{Failure, Kind},
     next,
-    render::watch::{frame, line, verdict, words},
+    render::{
+        clean,
+        watch::{frame, line, verdict, words},
+    },
 };
 
 /// For so long an API server that was there may be away.
@@ -26,6 +29,8 @@ const AWAY: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 /// No watch is silent for longer than it lives, and a little.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
+/// A watch that ends sooner is not begun again at once.
+const BRIEF: Duration = Duration::from_secs(3);
 /// Times run on a terminal, without news.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -70,18 +75,22 @@ async fn until_over(
     screen: &mut Screen<'_, '_>,
 ) -> Result<TransferJob, Failure> {
     let mut away: Option<Instant> = None;
-    let mut known = false;
+    let mut known: Option<String> = None;
     loop {
+        let begun = Instant::now();
         match once(cluster, name, screen, &mut known, &mut away).await {
             Ok(Some(job)) => return Ok(job),
+            // A proxy may end each watch as soon as it has begun.
+            Ok(None) if begun.elapsed() < BRIEF => sleep(PAUSE).await,
             Ok(None) => {}
-            Err(failure) if failure.kind == Kind::Unreachable && known => {
+            Err(failure) if failure.kind == Kind::Unreachable && known.is_some() => {
                 if away.is_none() {
                     screen.leave();
                     writeln!(
                         stderr(),
-                        "lost the API server, trying again for {} s: {failure}",
-                        AWAY.as_secs()
+                        "lost the API server, trying again for {} s: {}",
+                        AWAY.as_secs(),
+                        clean(&failure.message)
                     )?;
                 }
                 if away.get_or_insert_with(Instant::now).elapsed() > AWAY {
@@ -99,14 +108,19 @@ async fn once(
     cluster: &Cluster,
     name: &str,
     screen: &mut Screen<'_, '_>,
-    known: &mut bool,
+    known: &mut Option<String>,
     away: &mut Option<Instant>,
 ) -> Result<Option<TransferJob>, Failure> {
     let object = match cluster.job(name).await {
-        Err(failure) if *known && failure.kind == Kind::Other => return Err(gone(name)),
+        Err(failure) if known.is_some() && failure.missing => return Err(gone(name)),
         answer => answer?,
     };
-    (*known, *away) = (true, None);
+    let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    // Another one of that name is not what was to be followed.
+    if known.get_or_insert_with(|| uid.clone()) != &uid {
+        return Err(gone(name));
+    }
+    *away = None;
     let version = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
     let mut job: TransferJob = typed(object)?;
     screen.show(&job)?;

@@ -98,7 +98,10 @@ pub(super) fn width(text: &str) -> usize {
 pub fn clean(text: &str) -> String {
     let plain = |it: char| match it {
         '\n' | '\t' | '\r' => ' ',
-        it if it.is_control() => '\u{fffd}',
+        // Marks of direction, too, put words where they are not.
+        it if it.is_control() || matches!(it, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            '\u{fffd}'
+        }
         it => it,
     };
     text.trim().chars().map(plain).collect()
@@ -111,6 +114,7 @@ mod tests {
     #[test]
     fn nothing_steers_the_terminal() {
         assert_eq!(clean("a\x1b[31mb\nc\u{9b}2J\x07"), "a\u{fffd}[31mb c\u{fffd}2J\u{fffd}");
+        assert_eq!(clean("a\u{202e}b\u{2066}c"), "a\u{fffd}b\u{fffd}c");
         let style = Style { width: Some(80), colour: true };
         assert_eq!(style.item(0, "-", Tone::Bad, "x\x1b]0;y"), "\x1b[31m-\x1b[0m x\u{fffd}]0;y\n");
     }

@@ -35,7 +35,7 @@ pub use process::{Launch, Process};
 pub use process_table::{ProcessInfo, descendants, look_up as process};
 pub use prometheus::{Prometheus, Target};
 pub use record::{Record, SUITE_RECORD};
-pub use rights::{Asked, Right, asked, granted, service_account};
+pub use rights::{Asked, Right, Told, asked, granted, service_account};
 pub use spawn::Tie;
 pub use tool_paths::{Assets, NixlPaths, binary, tool};
 

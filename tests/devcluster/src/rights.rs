@@ -60,14 +60,24 @@ pub fn granted(roles: &str) -> Result<BTreeSet<Right>> {
     Ok(rights)
 }
 
-/// What operator and agents asked for, by an audit at the level Metadata: as users of a test's control plane, or as service accounts. A last line that is still being written
+/// How operator and agents are told in an audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// As users of a test's control plane.
+    ByGroup,
+    /// As the chart's service accounts.
+    ByAccount,
+}
+
+/// What operator and agents asked for, by an audit at the level Metadata. A last line that is still being written
 /// does not count, nor do discovery and health, which are of no kind and open to everybody.
-pub fn asked(audit: &str) -> Asked {
+pub fn asked(audit: &str, told: Told) -> Asked {
     let mut asked = Asked::default();
     for event in audit.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         let account = event["user"]["username"].as_str().unwrap_or_default();
-        let is = |group: &str, name: &str| {
-            words(&event["user"], "groups").any(|it| it == group) || account == service_account(name)
+        let is = |group: &str, name: &str| match told {
+            Told::ByGroup => words(&event["user"], "groups").any(|it| it == group),
+            Told::ByAccount => account == service_account(name),
         };
         let role = match (is(OPERATOR_GROUP, "operator"), is(AGENT_GROUP, "agent")) {
             (true, _) => "operator",
@@ -146,21 +156,23 @@ mod tests {
 
     #[test]
     fn what_was_asked_is_told_apart_by_role_and_by_who_refused_it() {
+        let account = json!({"user": {"username": service_account("agent")}, "verb": "get", "objectRef": {"resource": "nodes"}});
         let lines = [
             event(OPERATOR_GROUP, "patch", 200, "allow"),
             // A policy's refusal looks the same but for the decision.
             event(AGENT_GROUP, "create", 403, "allow"),
             event(AGENT_GROUP, "delete", 403, "forbid"),
             event("system:masters", "delete", 200, "allow"),
-            json!({"user": {"username": service_account("agent")}, "verb": "get", "objectRef": {"resource": "nodes"}})
-                .to_string(),
+            account.to_string(),
             json!({"user": {"groups": [AGENT_GROUP]}, "verb": "get", "requestURI": "/version"}).to_string(),
             event(AGENT_GROUP, "watch", 200, "allow")[..60].to_owned(),
         ];
-        let asked = asked(&lines.join("\n"));
+        let by_account = asked(&lines.join("\n"), Told::ByAccount);
+        assert_eq!(names(&by_account.allowed), ["agent: get /nodes"]);
+        let asked = asked(&lines.join("\n"), Told::ByGroup);
         assert_eq!(
             names(&asked.allowed),
-            ["agent: create g.io/things/status", "agent: get /nodes", "operator: patch g.io/things/status"]
+            ["agent: create g.io/things/status", "operator: patch g.io/things/status"]
         );
         assert_eq!(names(&asked.refused), ["agent: delete g.io/things/status"]);
     }

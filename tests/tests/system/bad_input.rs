@@ -70,6 +70,14 @@ const REFUSED_BY_THE_API_SERVER: &[Case] = &[
         &["spec.priority", "less than or equal to 1000000000"],
     ),
     (
+        "a label for memory",
+        |job| {
+            job["spec"]["labelNodes"] = json!(true);
+            job["spec"]["destinations"] = json!([{"name": "kv", "memory": {"name": "kv"}}]);
+        },
+        &["labelNodes is for destinations with a volume"],
+    ),
+    (
         "a negative time to live",
         |job| job["spec"]["ttlSecondsAfterFinished"] = json!(-1),
         &["spec.ttlSecondsAfterFinished", "greater than or equal to 0"],

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::rights::{Asked, asked};
+use crate::rights::{Asked, Told, asked};
 
 /// Where it is, and which parts of it a server has written that was not ready.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Audit {
     /// What operator and agents asked for. A server that starts refuses everything before it has read the roles, so what it
     /// says then does not count.
     pub(super) fn asked(&self) -> Result<Asked> {
-        Ok(asked(&without(&self.text()?, &self.starts)))
+        Ok(asked(&without(&self.text()?, &self.starts), Told::ByGroup))
     }
 }
 

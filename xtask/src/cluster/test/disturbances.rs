@@ -7,17 +7,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use devcluster::{Kubectl, ProcessInfo, descendants};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 use super::ask::{SOON, get, is_true, items, until};
 use super::chart::Chart;
-use super::load::Load;
+use super::load::{FILE, Load, SPACE};
 use super::{Cluster, NAMESPACE};
 use crate::cluster::{images, node};
 use crate::image::Name;
+use crate::progress::seconds;
 use crate::{exec, interrupt};
 
 const AWAY: Duration = Duration::from_secs(60);
 const ROLLED_WITHIN: Duration = Duration::from_secs(240);
+/// A job that follows.
+const FOLLOWS: &str = "follows";
 /// The tag of the images that the upgrade brings.
 const NEXT: &str = "next";
 
@@ -115,11 +119,12 @@ fn drain(kubectl: &Kubectl, node: &str) -> Result<()> {
 }
 
 /// Its Node is deleted under a kubelet that runs on, which so ends its pods; then the kubelet starts anew, as after a repair, and the
-/// node is another one of the same name.
+/// node is another one of the same name. A job that follows gives it its copy again.
 fn delete_node(cluster: &Cluster, name: &str) -> Result<()> {
     let kubectl = &cluster.kubectl;
     let uid = || Ok::<_, anyhow::Error>(get(kubectl, &["node", name])?["metadata"]["uid"].to_string());
     let before = uid()?;
+    follow(kubectl)?;
     exec_within(kubectl, &["delete", "node", name])?;
     until(ROLLED_WITHIN, || {
         let on = format!("--field-selector=spec.nodeName={name}");
@@ -128,12 +133,46 @@ fn delete_node(cluster: &Cluster, name: &str) -> Result<()> {
         Ok(())
     })?;
     signal(cluster, name, "/kubelet", Signal::TERM)?;
+    until(ROLLED_WITHIN, || uid().map(drop))?;
+    let joined = Instant::now();
     until(ROLLED_WITHIN, || {
         let node = get(kubectl, &["node", name])?;
         ensure!(is_true(&node, "Ready"), "{name} is not ready");
         Ok(())
     })?;
+    let ready = joined.elapsed();
     ensure!(uid()? != before, "{name} is the node that it was");
+    until(ROLLED_WITHIN, || all_have_it(kubectl, cluster.record.nodes - 1))?;
+    eprintln!(
+        "  {name} joined, was Ready after {}, and had what the job that follows gives it after {}",
+        seconds(ready),
+        seconds(joined.elapsed())
+    );
+    kubectl.run(&["delete", "transferjob", FOLLOWS, "--namespace", SPACE, "--wait=false"]).map(drop)
+}
+
+/// A job for all nodes with a label, also for those that come. Returns when those that are there have it.
+fn follow(kubectl: &Kubectl) -> Result<()> {
+    let job = json!({
+        "apiVersion": "nixl-transfer.io/v1alpha1", "kind": "TransferJob",
+        "metadata": {"name": FOLLOWS, "namespace": SPACE},
+        "spec": {
+            "follow": true,
+            "source": {"node": {"name": node::name(0)}, "volume": {"name": "data", "path": FILE}},
+            "destinations": [{"name": "all", "node": {"selector": {"matchLabels": {"role": "receiver"}}},
+                              "volume": {"name": "data", "path": FOLLOWS}}],
+        },
+    });
+    kubectl.run_with_input(&["apply", "--filename=-"], Some(&job.to_string()))?;
+    until(SOON, || all_have_it(kubectl, 1))
+}
+
+/// It is Ready, and at least so many nodes have it.
+fn all_have_it(kubectl: &Kubectl, least: usize) -> Result<()> {
+    let job = get(kubectl, &["transferjob", FOLLOWS, "--namespace", SPACE])?;
+    let nodes = &job["status"]["nodes"];
+    let served = nodes["succeeded"].as_u64().unwrap_or(0);
+    ensure!(is_true(&job, "Ready") && served >= least as u64, "{FOLLOWS}: {nodes}");
     Ok(())
 }
 
@@ -156,7 +195,7 @@ fn all_run(kubectl: &Kubectl, tag: &str) -> Result<()> {
     until(SOON, || {
         let pods = get(kubectl, &["pods", "--namespace", NAMESPACE])?;
         for pod in items(&pods) {
-            for container in items(&serde_json::json!({"items": pod["spec"]["containers"]})) {
+            for container in items(&json!({"items": pod["spec"]["containers"]})) {
                 let image = container["image"].as_str().unwrap_or_default();
                 ensure!(image.ends_with(&format!(":{tag}")), "a pod has {image}");
             }

@@ -26,8 +26,8 @@ const MOST: usize = 80;
 const BYTES: u64 = 4 << 20;
 /// Each takes 8 s.
 const LIMIT: &str = "512Ki";
-const SPACE: &str = "default";
-const FILE: &str = "under-load";
+pub const SPACE: &str = "default";
+pub const FILE: &str = "under-load";
 
 #[derive(Debug)]
 pub struct Load<'a> {

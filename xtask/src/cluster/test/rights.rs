@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use devcluster::{asked, granted};
+use devcluster::{Told, asked, granted};
 
 use crate::cluster::control_plane;
 use crate::cluster::record::Place;
@@ -22,7 +22,7 @@ pub fn as_granted(place: &Place) -> Result<()> {
     let log = control_plane::audit_log(place);
     let audit = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
     let ours: Vec<&str> = audit.lines().filter(|line| !line.contains(OF_KUBECTL)).collect();
-    let asked = asked(&ours.join("\n"));
+    let asked = asked(&ours.join("\n"), Told::ByAccount);
     ensure!(asked.refused.is_empty(), "refused by RBAC: {:?}", asked.refused);
     let beyond: Vec<String> = asked.allowed.difference(&granted).map(ToString::to_string).collect();
     ensure!(beyond.is_empty(), "used without a rule of {ROLES}: {beyond:?}");
