@@ -29,7 +29,7 @@ const AWAY: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 /// No watch is silent for longer than it lives, and a little.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
-/// A watch that ends sooner is not begun again at once.
+/// After two watches in a row that ended sooner the next one waits.
 const BRIEF: Duration = Duration::from_secs(3);
 /// Times run on a terminal, without news.
 const TICK: Duration = Duration::from_secs(1);
@@ -76,13 +76,19 @@ async fn until_over(
 ) -> Result<TransferJob, Failure> {
     let mut away: Option<Instant> = None;
     let mut known: Option<String> = None;
+    let mut hasty = false;
     loop {
         let begun = Instant::now();
         match once(cluster, name, screen, &mut known, &mut away).await {
             Ok(Some(job)) => return Ok(job),
-            // A proxy may end each watch as soon as it has begun.
-            Ok(None) if begun.elapsed() < BRIEF => sleep(PAUSE).await,
-            Ok(None) => {}
+            Ok(None) => {
+                // A proxy may end each watch as soon as it has begun.
+                let brief = begun.elapsed() < BRIEF;
+                if brief && hasty {
+                    sleep(PAUSE).await;
+                }
+                hasty = brief;
+            }
             Err(failure) if failure.kind == Kind::Unreachable && known.is_some() => {
                 if away.is_none() {
                     screen.leave();
