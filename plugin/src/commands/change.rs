@@ -48,7 +48,8 @@ async fn change(
         match arguments.output {
             Some(printed) => output::object(&changed, printed, context.out)?,
             None => {
-                let same = before["metadata"]["resourceVersion"] == changed["metadata"]["resourceVersion"];
+                // The version changes with the status too, which others write meanwhile.
+                let same = before["metadata"]["generation"] == changed["metadata"]["generation"];
                 let done = if same { "unchanged" } else { done };
                 context.print(&format!("{} {done}\n", output::name(&changed)))?;
             }

@@ -101,7 +101,8 @@ async fn a_job_is_made_followed_shown_and_run_again() -> Result<()> {
 async fn a_job_is_stopped_and_goes_on_and_one_that_fails_says_what_to_do() -> Result<()> {
     let cluster = Setup::nodes(&["a", "b"]).start().await?;
     let plugin = cluster.plugin();
-    write_file(&cluster.path("a", "file"), 2 * MIB, 1)?;
+    // A minute of it, which is there to be interrupted.
+    write_file(&cluster.path("a", "file"), 16 * MIB, 1)?;
     plugin
         .ok(&["create", "a:data/file", "node/b:data/file", "--name", "slow", "--bandwidth-limit", "256Ki"])
         .await?;
@@ -136,6 +137,9 @@ async fn a_job_is_stopped_and_goes_on_and_one_that_fails_says_what_to_do() -> Re
         .await?;
     let described = plugin.ok(&["describe", "slow"]).await?;
     ensure!(described.contains("`kubectl transfer resume slow -n default`"), "{described}");
+    // The attempt that follows is fast enough to be waited for.
+    let faster = json!({"spec": {"transport": {"bandwidthLimit": "4Mi"}}}).to_string();
+    cluster.plane.kubectl(&["patch", "transferjob", "slow", "--type=merge", "-p", &faster])?;
     let mut watch = plugin.start(&["watch", "slow", "--timeout", "80s"])?;
     watch.line("Suspended").await?;
     plugin.ok(&["resume", "slow"]).await?;
