@@ -84,6 +84,8 @@ fn object(method: &Method, path: &str, body: &str) -> Option<Value> {
                 let patch: Value = serde_json::from_str(body).ok()?;
                 job["spec"].as_object_mut()?.extend(patch["spec"].as_object()?.clone());
                 job["metadata"]["resourceVersion"] = json!("100");
+                let generation = job["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+                job["metadata"]["generation"] = json!(generation);
             }
             Some(job)
         }
