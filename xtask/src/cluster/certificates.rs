@@ -76,7 +76,8 @@ fn kubeconfig(directory: &Path, network: Network, user: &str) -> Value {
     })
 }
 
-fn write_secret(path: &Path, text: &str) -> Result<()> {
+/// Only root reads it.
+pub fn write_secret(path: &Path, text: &str) -> Result<()> {
     use std::io::Write;
     let file = File::options().create(true).write(true).truncate(true).mode(0o600).open(path);
     let mut file = file.with_context(|| format!("cannot write {}", path.display()))?;

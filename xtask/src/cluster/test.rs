@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use devcluster::Kubectl;
+use devcluster::{Kubectl, ProcessInfo, descendants};
 
 use super::record::{Place, Record};
 use super::{down, images, logs, up};
@@ -35,6 +35,14 @@ pub struct Cluster<'a> {
     pub place: &'a Place,
     pub record: Record,
     pub kubectl: Kubectl,
+}
+
+impl Cluster<'_> {
+    /// What a node runs of a program, in pods or out of them; `program` is how its path ends.
+    pub fn running(&self, node: &str, program: &str) -> Result<Vec<ProcessInfo>> {
+        let of_program = |it: &ProcessInfo| it.arguments.first().is_some_and(|path| path.ends_with(program));
+        Ok(descendants(self.record.init(node)?).into_iter().filter(of_program).collect())
+    }
 }
 
 /// A cluster that is up is used, and left up without the chart.

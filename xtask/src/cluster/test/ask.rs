@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use devcluster::Kubectl;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{exec, interrupt};
 
@@ -16,6 +16,12 @@ pub const SOON: Duration = Duration::from_secs(60);
 pub fn get(kubectl: &Kubectl, arguments: &[&str]) -> Result<Value> {
     let text = kubectl.run(&[&["get", "--output=json"], arguments].concat())?;
     serde_json::from_str(&text).context("kubectl get wrote no JSON")
+}
+
+/// Applies objects, as a user does.
+pub fn apply(kubectl: &Kubectl, objects: &[Value]) -> Result<()> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    kubectl.run_with_input(&["apply", "--filename=-"], Some(&list.to_string())).map(drop)
 }
 
 /// What kubectl itself would wait for without an end.
@@ -36,10 +42,14 @@ pub fn is_true(object: &Value, condition: &str) -> bool {
     conditions.iter().any(|is| is["type"] == condition && is["status"] == "True")
 }
 
-/// Asks until there is no error.
-pub fn until(within: Duration, ask: impl Fn() -> Result<()>) -> Result<()> {
+/// Asks until there is an answer, and no error.
+pub fn until<T>(within: Duration, ask: impl Fn() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + within;
-    while let Err(error) = ask() {
+    loop {
+        let error = match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
         interrupt::check()?;
         if Instant::now() >= deadline {
             return Err(error).context(format!("not within {} s", within.as_secs()));
@@ -47,5 +57,4 @@ pub fn until(within: Duration, ask: impl Fn() -> Result<()>) -> Result<()> {
         // Polled: what is asked for stands in several objects.
         thread::sleep(Duration::from_millis(500));
     }
-    Ok(())
 }

@@ -5,11 +5,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use devcluster::{Kubectl, ProcessInfo, descendants};
+use devcluster::Kubectl;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::ask::{SOON, get, is_true, items, until};
+use super::ask::{SOON, apply, get, is_true, items, until};
 use super::chart::Chart;
 use super::load::{FILE, Load, SPACE};
 use super::{Cluster, NAMESPACE};
@@ -68,9 +68,7 @@ fn kill_leader(cluster: &Cluster) -> Result<()> {
 
 /// To the processes of a node whose program has this name.
 fn signal(cluster: &Cluster, node: &str, program: &str, signal: Signal) -> Result<()> {
-    let all = descendants(cluster.record.init(node)?);
-    let named = |it: &&ProcessInfo| it.arguments.first().is_some_and(|path| path.ends_with(program));
-    let found: Vec<&ProcessInfo> = all.iter().filter(named).collect();
+    let found = cluster.running(node, program)?;
     ensure!(!found.is_empty(), "{node} does not run {program}");
     for process in found {
         let pid = Pid::from_raw(process.pid).context("a process without a number")?;
@@ -163,7 +161,7 @@ fn follow(kubectl: &Kubectl) -> Result<()> {
                               "volume": {"name": "data", "path": FOLLOWS}}],
         },
     });
-    kubectl.run_with_input(&["apply", "--filename=-"], Some(&job.to_string()))?;
+    apply(kubectl, &[job])?;
     until(SOON, || all_have_it(kubectl, 1))
 }
 
@@ -195,7 +193,7 @@ fn all_run(kubectl: &Kubectl, tag: &str) -> Result<()> {
     until(SOON, || {
         let pods = get(kubectl, &["pods", "--namespace", NAMESPACE])?;
         for pod in items(&pods) {
-            for container in items(&json!({"items": pod["spec"]["containers"]})) {
+            for container in pod["spec"]["containers"].as_array().into_iter().flatten() {
                 let image = container["image"].as_str().unwrap_or_default();
                 ensure!(image.ends_with(&format!(":{tag}")), "a pod has {image}");
             }

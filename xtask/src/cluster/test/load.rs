@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
 use devcluster::Kubectl;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::ask::{SOON, get, items, until};
-use super::work::{ended, volume};
+use super::ask::{SOON, apply, get, items, until};
+use super::work::{ended, slow_job, volume};
 use crate::cluster::node;
 use crate::cluster::record::Place;
 use crate::demo::compare::same;
@@ -23,9 +23,8 @@ const AT_FIRST: usize = 6;
 const PAUSE: Duration = Duration::from_secs(4);
 /// What a disturbance that does not end may cost.
 const MOST: usize = 80;
-const BYTES: u64 = 4 << 20;
 /// Each takes 8 s.
-const LIMIT: &str = "512Ki";
+const BYTES: u64 = 4 << 20;
 pub const SPACE: &str = "default";
 pub const FILE: &str = "under-load";
 
@@ -83,20 +82,11 @@ impl Load<'_> {
     }
 
     fn apply(&self, numbers: std::ops::Range<usize>) -> Result<()> {
-        let file = |node: &str, path: &str| json!({"node": {"name": node}, "volume": {"name": "data", "path": path}});
+        let source = node::name(0);
         let job = |at: usize| {
-            let name = self.name(at);
-            let mut to = file(&self.receiver(at), &name);
-            to["name"] = json!("only");
-            json!({
-                "apiVersion": "nixl-transfer.io/v1alpha1", "kind": "TransferJob",
-                "metadata": {"name": name, "namespace": SPACE},
-                "spec": {"source": file(&node::name(0), FILE), "destinations": [to], "transport": {"bandwidthLimit": LIMIT}},
-            })
+            slow_job(&self.name(at), SPACE, (&source, "data", FILE), (&self.receiver(at), "data"))
         };
-        let jobs: Vec<Value> = numbers.map(job).collect();
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": jobs});
-        self.kubectl.run_with_input(&["apply", "--filename=-"], Some(&list.to_string())).map(drop)
+        apply(self.kubectl, &numbers.map(job).collect::<Vec<_>>())
     }
 
     fn bytes_move(&self) -> Result<()> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use devcluster::{ProcessInfo, descendants};
+use devcluster::ProcessInfo;
 
 use super::Cluster;
 use crate::progress::{Step, bytes};
@@ -78,10 +78,7 @@ fn confined(process: &ProcessInfo) -> Result<()> {
 }
 
 fn agents(cluster: &Cluster, node: &str) -> Result<Vec<ProcessInfo>> {
-    let agent = |process: &ProcessInfo| {
-        process.arguments.first().is_some_and(|program| program.ends_with("transfer-agent"))
-    };
-    Ok(descendants(cluster.record.init(node)?).into_iter().filter(agent).collect())
+    cluster.running(node, "transfer-agent")
 }
 
 fn is(process: &ProcessInfo, role: &str) -> bool {
@@ -114,7 +111,8 @@ fn in_files(root: &Path, looked: &mut usize) -> Result<Vec<String>> {
             // What a link leads to within the container is a file of it; from here it would lead elsewhere.
             if kind.is_file() && entry.metadata()?.len() < LARGEST_FILE {
                 *looked += 1;
-                if contains(&fs::read(&path).unwrap_or_default()) {
+                let text = fs::read(&path).with_context(|| format!("{} was not searched", path.display()))?;
+                if contains(&text) {
                     found.push(path.display().to_string());
                 }
             }

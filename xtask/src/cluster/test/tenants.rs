@@ -4,10 +4,10 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::Cluster;
-use super::ask::{SOON, get, until};
+use super::ask::{SOON, apply, get, until};
 use super::chart::{PRIVATE, TENANT};
 use super::theft::SPACE;
-use super::work::{ended, volume, volume_at};
+use super::work::{ended, slow_job, volume, volume_at};
 use crate::cluster::node;
 use crate::demo::dataset;
 use crate::demo::jobs::Key;
@@ -22,8 +22,7 @@ pub fn are_apart(cluster: &Cluster) -> Result<()> {
         job("planted", SPACE, (&a, "data", "slow"), (&b, "private")),
         job("own", TENANT, (&a, "private", "secret"), (&b, "private")),
     ];
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": jobs});
-    cluster.kubectl.run_with_input(&["apply", "--filename=-"], Some(&list.to_string()))?;
+    apply(&cluster.kubectl, &jobs)?;
     let mut step = Step::start("a tenant names another tenant's volume");
     for name in ["stolen", "planted"] {
         until(SOON, || {
@@ -45,21 +44,11 @@ pub fn are_apart(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// A slow one, whose file at the target has the job's name.
-pub fn job(
-    name: &str,
-    space: &str,
-    (from, volume, path): (&str, &str, &str),
-    (to, target): (&str, &str),
-) -> Value {
-    json!({
-        "apiVersion": "nixl-transfer.io/v1alpha1", "kind": "TransferJob", "metadata": {"name": name, "namespace": space},
-        "spec": {
-            "source": {"node": {"name": from}, "volume": {"name": volume, "path": path}},
-            "destinations": [{"name": "only", "node": {"name": to}, "volume": {"name": target, "path": name}}],
-            "transport": {"bandwidthLimit": "512Ki"}, "pendingDeadlineSeconds": 10,
-        },
-    })
+/// A slow one that does not wait for long.
+pub fn job(name: &str, space: &str, from: (&str, &str, &str), to: (&str, &str)) -> Value {
+    let mut job = slow_job(name, space, from, to);
+    job["spec"]["pendingDeadlineSeconds"] = json!(10);
+    job
 }
 
 /// What Kubernetes' own roles mean here: `view` sees jobs, `edit` makes them and regions, and nobody of them sees TransferTasks.
@@ -84,7 +73,7 @@ pub fn roles_mean_what_they_say(cluster: &Cluster) -> Result<()> {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
             "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": format!("tenant-{role}")}],
         });
-        cluster.kubectl.run_with_input(&["apply", "--filename=-"], Some(&binding.to_string()))?;
+        apply(&cluster.kubectl, &[binding])?;
     }
     for (role, verb, what, wanted) in table {
         until(SOON, || {

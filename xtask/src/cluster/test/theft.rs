@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use devcluster::Kubectl;
 use serde_json::{Value, json};
 
-use super::ask::{SOON, get, items, until};
-use super::work::volume;
+use super::ask::{self, SOON, get, items, until};
+use super::work::{delete_agent, volume};
 use super::{Cluster, NAMESPACE, reach, tenants};
-use crate::cluster::certificates::ADMIN;
+use crate::cluster::certificates::{ADMIN, write_secret};
 use crate::cluster::node;
 use crate::demo::dataset;
 use crate::paths;
@@ -58,10 +58,7 @@ pub fn opens_nothing(cluster: &Cluster) -> Result<()> {
 /// The token is bound to the agent's pod.
 fn dies_with_its_pod(cluster: &Cluster, thief: &Kubectl, node: &str) -> Result<()> {
     let step = Step::start("the token after its pod");
-    let on = format!("--field-selector=spec.nodeName={node}");
-    let pods = cluster.kubectl.run(&["get", "pods", "--namespace", NAMESPACE, &on, "--output=name"])?;
-    let agent = pods.lines().find(|pod| pod.contains("agent")).context("an agent")?;
-    cluster.kubectl.run(&["delete", "--namespace", NAMESPACE, agent, "--wait=false", "--grace-period=1"])?;
+    delete_agent(&cluster.kubectl, node)?;
     until(SOON, || match thief.run(&["get", "transfernode", node]) {
         Err(error) if says(&error, "Unauthorized") || says(&error, "logged in") => Ok(()),
         Err(error) => Err(error),
@@ -155,7 +152,7 @@ fn thief(cluster: &Cluster, node: &str) -> Result<Kubectl> {
     let mut config: Value = serde_json::from_str(&text)?;
     config["users"][0]["user"] = json!({"token": token});
     let file: PathBuf = cluster.place.kubeconfig("thief");
-    fs::write(&file, config.to_string())?; // in a directory that only root reads
+    write_secret(&file, &config.to_string())?;
     Ok(Kubectl::new(&paths::tools().join("bin/kubectl"), &file, &cluster.place.path().join("thief-cache")))
 }
 
@@ -163,17 +160,14 @@ fn slow_job(cluster: &Cluster, from: &str, to: &str) -> Result<()> {
     let source = volume(cluster.place, from);
     dataset::write_files(&source, [("slow".to_owned(), 32 << 20)])?;
     let job = tenants::job("slow", SPACE, (from, "data", "slow"), (to, "data"));
-    cluster.kubectl.run_with_input(&["apply", "--filename=-"], Some(&job.to_string())).map(drop)
+    ask::apply(&cluster.kubectl, &[job])
 }
 
 fn running_task(cluster: &Cluster) -> Result<String> {
     until(SOON, || {
         let tasks = get(&cluster.kubectl, &["transfertasks", "--namespace", SPACE])?;
-        let active = items(&tasks).any(|task| task["status"]["target"]["state"] == "Active");
-        ensure!(active, "no task is active");
-        Ok(())
-    })?;
-    let tasks = get(&cluster.kubectl, &["transfertasks", "--namespace", SPACE])?;
-    let active = items(&tasks).find(|task| task["status"]["target"]["state"] == "Active");
-    active.and_then(|task| task["metadata"]["name"].as_str()).map(str::to_owned).context("a task")
+        let active = items(&tasks).find(|task| task["status"]["target"]["state"] == "Active");
+        let name = active.and_then(|task| task["metadata"]["name"].as_str());
+        name.map(str::to_owned).context("no task is active")
+    })
 }

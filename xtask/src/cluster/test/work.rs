@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use devcluster::Kubectl;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::NAMESPACE;
 use super::ask::{SOON, get, is_true, items, long, until};
@@ -123,13 +123,35 @@ pub fn agents_may_go(place: &Place, kubectl: &Kubectl) -> Result<()> {
         Ok(())
     };
     until(SOON, running)?;
-    let on = format!("--field-selector=spec.nodeName={}", node::name(1));
-    let pods = kubectl.run(&["get", "pods", "--namespace", NAMESPACE, &on, "--output=name"])?;
-    let agent =
-        pods.lines().find(|pod| pod.contains("agent")).context("there is no agent on the second node")?;
-    kubectl.run(&["delete", "--namespace", NAMESPACE, agent, "--wait=false", "--grace-period=1"])?;
-    step.done(agent);
+    step.done(&delete_agent(kubectl, &node::name(1))?);
     complete(place, kubectl, &key)
+}
+
+/// Takes the pod of a node's agent away, and says which that was.
+pub(super) fn delete_agent(kubectl: &Kubectl, node: &str) -> Result<String> {
+    let on = format!("--field-selector=spec.nodeName={node}");
+    let pods = kubectl.run(&["get", "pods", "--namespace", NAMESPACE, &on, "--output=name"])?;
+    let agent = pods.lines().find(|pod| pod.contains("agent"));
+    let agent = agent.with_context(|| format!("there is no agent on {node}"))?;
+    kubectl.run(&["delete", "--namespace", NAMESPACE, agent, "--wait=false", "--grace-period=1"])?;
+    Ok(agent.to_owned())
+}
+
+/// A job that goes slowly, from a node's volume and path to another node's; its file there has the job's name.
+pub(super) fn slow_job(
+    name: &str,
+    space: &str,
+    (from, volume, path): (&str, &str, &str),
+    (to, target): (&str, &str),
+) -> Value {
+    json!({
+        "apiVersion": "nixl-transfer.io/v1alpha1", "kind": "TransferJob", "metadata": {"name": name, "namespace": space},
+        "spec": {
+            "source": {"node": {"name": from}, "volume": {"name": volume, "path": path}},
+            "destinations": [{"name": "only", "node": {"name": to}, "volume": {"name": target, "path": name}}],
+            "transport": {"bandwidthLimit": "512Ki"},
+        },
+    })
 }
 
 /// Uninstalling leaves what is the user's, and nothing that only the operator could remove.
